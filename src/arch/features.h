@@ -1,0 +1,17 @@
+// Turns on what the CPU has and Hearth uses.
+#pragma once
+
+#include <string_view>
+
+namespace hearth::arch {
+
+struct FeatureSwitches {
+    bool smep = true, smap = true, fsgsbase = true;
+};
+/// On each CPU, early. The first patches the entry paths for SMAP.
+void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu);
+/// What is in use, for the log.
+std::string_view enabled_features();
+bool has_tsc_deadline();
+
+} // namespace hearth::arch

@@ -1,0 +1,13 @@
+// The fake machine has no segments to load.
+#pragma once
+
+#include <cstdint>
+
+namespace hearth::arch {
+
+inline void set_entry_stack(unsigned, uint64_t) {}
+inline void const* reserved_gdt_page() { return nullptr; }
+inline void load_gdt_window(uint64_t) {}
+inline void load_ldt(unsigned, uint64_t, unsigned) {}
+
+} // namespace hearth::arch

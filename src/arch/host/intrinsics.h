@@ -1,0 +1,74 @@
+// The fake machine: what the core asks of a CPU, as far as hosted tests need it. Tests steer it through machine.h.
+#pragma once
+
+#include "arch/host/port_io.h"
+#include "arch/register_bits.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace hearth::arch {
+
+// Registers that are remembered for each CPU.
+uint64_t read_msr(uint32_t index);
+void write_msr(uint32_t index, uint64_t value);
+uint64_t read_cr3();
+void write_cr3(uint64_t value);
+uint64_t read_tsc();
+
+inline bool try_read_msr(uint32_t index, uint64_t* value) {
+    *value = read_msr(index);
+    return true;
+}
+inline bool try_write_msr(uint32_t index, uint64_t value) {
+    write_msr(index, value);
+    return true;
+}
+
+// Registers that nothing in the core depends on.
+inline uint64_t read_cr0() { return 0x8005003b; }
+inline uint64_t read_cr2() { return 0; }
+inline uint64_t read_cr4() { return 0x406a0; }
+inline void write_cr4(uint64_t) {}
+inline void clear_task_switched() {}
+inline uint64_t read_dr6() { return 0xffff0ff0; }
+inline void write_dr6(uint64_t) {}
+inline void write_dr7(uint64_t) {}
+inline void write_debug_address(unsigned, uint64_t) {}
+inline void swap_gs() {}
+inline uint16_t read_ds() { return 0; }
+inline uint16_t read_es() { return 0; }
+inline uint16_t read_fs() { return 0; }
+inline uint16_t read_gs() { return 0; }
+inline bool load_segment_ds(uint16_t) { return true; }
+inline bool load_segment_es(uint16_t) { return true; }
+inline bool load_segment_fs(uint16_t) { return true; }
+inline bool load_segment_gs(uint16_t) { return true; }
+
+struct CpuidLeaf {
+    uint32_t eax, ebx, ecx, edx;
+};
+inline CpuidLeaf cpuid(uint32_t, uint32_t = 0) { return {}; }
+
+void pause();
+inline void disable_interrupts() {}
+inline void open_interrupt_window() {}
+/// Leaves the CPU to whoever drives the fake machine.
+void wait_for_interrupt();
+/// Prints what went to the serial port, and aborts the process.
+[[noreturn]] void halt_forever();
+inline void write_back_and_invalidate_caches() {}
+void invalidate_page(uint64_t address);
+
+inline void copy_quads(void* to, void const* from, size_t quads) { memcpy(to, from, quads * 8); }
+inline void fill_quads(void* to, uint64_t value, size_t quads) {
+    for (size_t i = 0; i < quads; ++i)
+        static_cast<uint64_t*>(to)[i] = value;
+}
+
+/// As entry.S has them, with the page tables that CR3 names walked by software.
+size_t copy_guest(void* to, void const* from, size_t size);
+bool compare_exchange_guest(void* address, uint64_t* expected, uint64_t desired, size_t size);
+
+} // namespace hearth::arch

@@ -1,0 +1,132 @@
+// CPUs, their registers, interrupts and ports.
+#include "arch/host/machine.h"
+
+#include "arch/apic.h"
+#include "arch/fpu.h"
+#include "arch/intrinsics.h"
+#include "arch/symbols.h"
+#include "cpu/cpu.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace hearth {
+
+namespace host {
+namespace {
+unsigned running_cpu = 0;
+uint8_t cmos_index = 0;
+uint8_t uart_scratch = 0;
+} // namespace
+
+uint64_t tsc = 1'000'000;
+uint64_t tsc_step = 0;
+void (*urgent_interrupt)(uint8_t vector) = nullptr;
+uint8_t (*read_port)(uint16_t port, uint8_t last_index) = nullptr;
+
+unsigned current_cpu() { return running_cpu; }
+void set_current_cpu(unsigned cpu) { running_cpu = cpu; }
+CpuState& cpu_state(unsigned cpu) {
+    static CpuState states[cpu_limit];
+    return states[cpu];
+}
+std::string& serial_output() {
+    static std::string text;
+    return text;
+}
+
+} // namespace host
+
+Cpu& this_cpu() { return cpu_block(host::current_cpu()); }
+void bind_stack(uint64_t, Cpu&) {}
+Symbol find_symbol(uint64_t) { return {"?", 0}; }
+
+namespace arch {
+namespace {
+host::CpuState& mine() { return host::cpu_state(host::current_cpu()); }
+constexpr uint16_t com1 = 0x3f8;
+} // namespace
+
+uint64_t read_msr(uint32_t index) { return mine().msrs[index]; }
+void write_msr(uint32_t index, uint64_t value) { mine().msrs[index] = value; }
+uint64_t read_cr3() { return mine().cr3; }
+void write_cr3(uint64_t value) {
+    mine().cr3 = value;
+    ++mine().cr3_loads;
+}
+void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
+uint64_t read_tsc() { return host::tsc += host::tsc_step; }
+
+void pause() {}
+void wait_for_interrupt() {
+    if (!host::on_cpu_flow()) {
+        fputs("a CPU idles, and nobody can wake it\n", stderr);
+        halt_forever();
+    }
+    host::leave_cpu();
+}
+void halt_forever() {
+    fwrite(host::serial_output().data(), 1, host::serial_output().size(), stderr);
+    fputs("the fake machine stopped\n", stderr);
+    abort();
+}
+
+bool apic_setup(void*, bool) { return false; }
+void apic_initialise_cpu() {}
+uint32_t apic_id() { return host::current_cpu(); }
+void apic_send(uint32_t target, uint8_t vector) {
+    if (vector == vector_flush && host::urgent_interrupt) {
+        unsigned const self = host::current_cpu();
+        host::set_current_cpu(target);
+        host::urgent_interrupt(vector);
+        host::set_current_cpu(self);
+        return;
+    }
+    host::cpu_state(target).interrupts.push_back(vector);
+}
+void apic_send_init(uint32_t) {}
+void apic_send_startup(uint32_t, uint8_t) {}
+void apic_send_nmi(uint32_t) {}
+void apic_end_of_interrupt() {}
+void apic_timer_start(uint32_t ticks) { mine().timer_ticks = ticks; }
+uint32_t apic_timer_remaining() { return mine().timer_ticks; }
+void apic_use_tsc_deadline() {}
+void apic_timer_deadline(uint64_t deadline) { mine().timer_deadline_tsc = deadline; }
+
+void fpu_initialise_cpu() {}
+size_t fpu_area_size() { return 512; }
+uint64_t fpu_features() { return 3; }
+void fpu_reset_area(void* area) { memset(area, 0, fpu_area_size()); }
+void fpu_save(void*) {}
+void fpu_restore(void*, uint64_t) {}
+void fpu_set_xcr0(uint64_t) {}
+void set_task_switched(bool) {}
+
+uint8_t in8(uint16_t port) {
+    if (host::read_port)
+        return host::read_port(port, host::cmos_index);
+    switch (port) {
+    case com1 + 5:
+        return 0x60; // ready to transmit
+    case com1 + 7:
+        return host::uart_scratch;
+    default:
+        return 0xff;
+    }
+}
+void out8(uint16_t port, uint8_t value) {
+    if (port == 0x70)
+        host::cmos_index = value;
+    if (port == com1 + 7)
+        host::uart_scratch = value;
+    if (port == com1)
+        host::serial_output().push_back(static_cast<char>(value));
+}
+// Wider reads float high, writes vanish.
+uint16_t in16(uint16_t) { return 0xffff; }
+uint32_t in32(uint16_t) { return 0xffffffff; }
+void out16(uint16_t, uint16_t) {}
+void out32(uint16_t, uint32_t) {}
+
+} // namespace arch
+} // namespace hearth

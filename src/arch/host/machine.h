@@ -1,0 +1,80 @@
+// The fake machine's other side: what tests set, advance and look at.
+#pragma once
+
+#include "arch/paging_bits.h"
+#include "arch/registers.h"
+#include "base/address.h"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace hearth::host {
+
+inline constexpr unsigned cpu_limit = 64;
+
+// --- Memory: RAM in two stretches, one below and one above 4 GiB.
+
+struct RamLayout {
+    static constexpr Mfn low_start{0x100}, low_end{0x40000};
+    static constexpr Mfn high_start{0x100000}, high_end{0x102000};
+};
+/// Once per process, before anything touches memory.
+void create_memory();
+/// What map_hypervisor_page() has mapped, by linear address.
+std::map<uint64_t, Pte>& hypervisor_mappings();
+
+// --- CPUs
+
+/// Which CPU the calling code runs on, as far as this_cpu() is concerned.
+unsigned current_cpu();
+void set_current_cpu(unsigned cpu);
+
+struct CpuState {
+    uint64_t cr3 = 0;
+    uint64_t cr3_loads = 0;
+    uint64_t pages_invalidated = 0;
+    uint64_t timer_deadline_tsc = 0; // 0: stopped
+    uint32_t timer_ticks = 0;
+    std::map<uint32_t, uint64_t> msrs;
+    std::vector<uint8_t> interrupts; // vectors sent to it and not yet taken
+};
+CpuState& cpu_state(unsigned cpu);
+
+/// Time-stamp counter: moves only when tests move it, and by `tsc_step` at each reading.
+extern uint64_t tsc;
+extern uint64_t tsc_step;
+
+/// Called for an interrupt that must be taken at once, since its sender waits: TLB flushes. Runs as the target CPU.
+extern void (*urgent_interrupt)(uint8_t vector);
+
+// --- Flows of control. Each fake CPU is a coroutine of its own; the test's own flow drives them.
+
+/// Prepares a CPU's first flow.
+void start_cpu(unsigned cpu, void (*function)(void*), void* argument);
+/// Lets a CPU go on until it waits for an interrupt or calls leave_cpu().
+void run_cpu(unsigned cpu);
+/// Back to the driver; returns when run_cpu() is called for this CPU again.
+void leave_cpu();
+/// True on a fake CPU's flow, false on the driver's.
+bool on_cpu_flow();
+
+/// What a guest does once the hypervisor enters it: never returns. For resume_guest_frame().
+extern void (*guest_program)(Registers& frame);
+
+// --- The guest's memory as its processor sees it
+
+/// Called for every table that a walk reads: tests check that it may be one.
+extern void (*walk_observer)(Mfn table, unsigned level);
+/// Where a linear address leads in the current CPU's address space, or null: an access by ring 3.
+void* guest_memory_at(uint64_t address, bool write);
+
+// --- Ports
+
+/// Replaces a port's behaviour: reads of it call this; null for the defaults.
+extern uint8_t (*read_port)(uint16_t port, uint8_t last_index);
+/// What the core wrote to COM1.
+std::string& serial_output();
+
+} // namespace hearth::host

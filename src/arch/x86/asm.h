@@ -1,0 +1,18 @@
+/* Constants that assembly and C++ share. C++ asserts them in entry.cpp. */
+#pragma once
+
+#define STACK_SIZE 0x4000
+/* From the end of a stack: where the pointer to the CPU's block and its number lie. */
+#define STACK_CPU_OFFSET 16
+#define STACK_RESERVED 16
+
+#define IMAGE_BASE 0xffff828000000000
+
+#define HYPERVISOR_CS 0xe008
+#define HYPERVISOR_DS 0xe010
+#define RING3_CS32 0xe023
+#define RING3_DS 0xe02b
+#define RING3_CS64 0xe033
+#define HYPERVISOR_TSS 0xe040
+
+#define MAX_CPUS 64

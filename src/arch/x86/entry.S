@@ -1,0 +1,402 @@
+// Every way into the hypervisor and back out to a guest.
+//
+// Interrupts are off in the hypervisor but at its preemption points, so a frame is built exactly once per entry and
+// nothing here can be interrupted save by NMI, #DF and #MC, which have stacks of their own (IST).
+#include "asm.h"
+
+#define FRAME_SIZE 168          /* sizeof(Registers) */
+#define FRAME_RIP 128
+#define FRAME_CS 136
+
+// SMAP: a guest's AC flag survives an IDT entry. Three bytes of nop become CLAC or STAC where SMAP exists.
+        .macro SMAP_SITE operation
+779:    nopl    (%rax)
+        .pushsection .smap_sites, "a"
+        .quad   779b
+        .quad   \operation
+        .popsection
+        .endm
+
+        .macro SAVE_REGISTERS
+        push    %rdi
+        push    %rsi
+        push    %rdx
+        push    %rcx
+        push    %rax
+        push    %r8
+        push    %r9
+        push    %r10
+        push    %r11
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        .endm
+
+        .macro RESTORE_REGISTERS
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        pop     %r11
+        pop     %r10
+        pop     %r9
+        pop     %r8
+        pop     %rax
+        pop     %rcx
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        .endm
+
+        .text
+// One 16-byte stub a vector; vectors with a hardware error code push it themselves.
+        .balign 16
+        .globl vector_stubs
+vector_stubs:
+        .set    vector, 0
+        .rept   256
+        .balign 16
+        .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+        .else
+        push    $0
+        .endif
+        movl    $vector, 4(%rsp)
+        .if (vector == 2) || (vector == 8) || (vector == 18)
+        jmp     paranoid_entry
+        .elseif vector == 1
+        jmp     debug_entry
+        .elseif vector < 32
+        jmp     exception_entry
+        .else
+        jmp     interrupt_entry
+        .endif
+        .set    vector, vector + 1
+        .endr
+
+exception_entry:
+        SAVE_REGISTERS
+        SMAP_SITE 0
+        cld
+        xor     %ebp, %ebp
+        mov     %rsp, %rdi
+        testb   $3, FRAME_CS(%rsp)
+        jz      1f
+        call    guest_exception
+        jmp     return_to_guest
+1:      call    hypervisor_exception
+        jmp     return_to_hypervisor
+
+interrupt_entry:
+        SAVE_REGISTERS
+        SMAP_SITE 0
+        cld
+        xor     %ebp, %ebp
+        mov     %rsp, %rdi
+        call    interrupt
+        testb   $3, FRAME_CS(%rsp)
+        jnz     return_to_guest
+return_to_hypervisor:
+        RESTORE_REGISTERS
+        add     $8, %rsp
+        iretq
+
+// NMI, #DF, #MC: on an IST stack, whatever was interrupted.
+paranoid_entry:
+        SAVE_REGISTERS
+        SMAP_SITE 0
+        cld
+        xor     %ebp, %ebp
+        mov     %rsp, %rdi
+        call    paranoid_exception
+        jmp     return_to_hypervisor
+
+// #DB has a stack of its own too: one that `mov ss` delayed arrives at the first instruction of a syscall stub, where rsp
+// is still the guest's. One from a guest moves to the vCPU's stack.
+debug_entry:
+        SAVE_REGISTERS
+        SMAP_SITE 0
+        cld
+        xor     %ebp, %ebp
+        mov     %rsp, %rdi
+        testb   $3, FRAME_CS(%rsp)
+        jz      1f
+        call    move_to_entry_stack
+        mov     %rax, %rsp
+        mov     %rax, %rdi
+        call    guest_exception
+        jmp     return_to_guest
+1:      call    hypervisor_exception
+        jmp     return_to_hypervisor
+
+// A fault at guest_iret: the guest's own registers are live in the frame of the fault. rdi: the guest's frame.
+        .globl resume_guest_frame
+resume_guest_frame:
+        mov     %rdi, %rsp
+        xor     %ebp, %ebp
+// rsp: the guest's frame at the top of the vCPU's stack.
+        .globl return_to_guest
+return_to_guest:
+        mov     %rsp, %rdi
+        call    prepare_return_to_guest
+        RESTORE_REGISTERS
+        add     $8, %rsp
+        .globl guest_iret
+guest_iret:
+        iretq
+
+// `syscall`: rcx holds rip, r11 rflags; nothing was saved. Each CPU has its own stub, since there is no register left
+// to find a per-CPU block with: {guest rsp, stack top} lie in syscall_slots.
+        .macro SYSCALL_STUB selector, target
+        mov     %rsp, syscall_slots + index * 64(%rip)
+        mov     syscall_slots + index * 64 + 8(%rip), %rsp
+        push    $RING3_DS
+        push    syscall_slots + index * 64(%rip)
+        push    %r11
+        push    $\selector
+        push    %rcx
+        push    $0
+        jmp     \target
+        .endm
+        .balign 64
+        .globl syscall_stubs
+syscall_stubs:
+        .set    index, 0
+        .rept   MAX_CPUS
+        .balign 64
+        SYSCALL_STUB RING3_CS64, syscall_entry
+        .set    index, index + 1
+        .endr
+        .balign 64
+        .globl syscall32_stubs
+syscall32_stubs:
+        .set    index, 0
+        .rept   MAX_CPUS
+        .balign 64
+        SYSCALL_STUB RING3_CS32, syscall32_entry
+        .set    index, index + 1
+        .endr
+        .balign 64
+
+syscall_entry:
+        movl    $0x100, 4(%rsp)         // vector: entered by syscall
+        SAVE_REGISTERS
+        xor     %ebp, %ebp
+        mov     %rsp, %rdi
+        call    guest_syscall
+        test    %al, %al
+        jz      return_to_guest
+// A hypercall, or a resumption that rcx and r11 agree with: the short way out. Checked in C++: rip canonical, flat selectors.
+        mov     %rsp, %rdi
+        call    prepare_return_to_guest
+        test    %al, %al
+        jz      1f
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        add     $8, %rsp
+        pop     %r10
+        pop     %r9
+        pop     %r8
+        pop     %rax
+        add     $8, %rsp
+        pop     %rdx
+        pop     %rsi
+        pop     %rdi
+        mov     8(%rsp), %rcx           // rip
+        mov     24(%rsp), %r11          // rflags
+        mov     32(%rsp), %rsp
+        sysretq
+1:      RESTORE_REGISTERS
+        add     $8, %rsp
+        jmp     guest_iret
+
+syscall32_entry:
+        movl    $0x101, 4(%rsp)
+        SAVE_REGISTERS
+        xor     %ebp, %ebp
+        mov     %rsp, %rdi
+        call    guest_syscall32
+        jmp     return_to_guest
+
+// `sysenter` from 32-bit user code: rsp came from the MSR and is the vCPU's stack top by way of a one-word stack.
+        .globl sysenter_entry
+sysenter_entry:
+        mov     (%rsp), %rsp            // IA32_SYSENTER_ESP points at this CPU's stack-top word
+        push    $RING3_DS
+        push    $0                      // rsp and rip are not saved by the instruction
+        pushfq
+        orl     $0x200, (%rsp)
+        push    $RING3_CS32
+        push    $0
+        push    $0
+        movl    $0x102, 4(%rsp)
+        SAVE_REGISTERS
+        SMAP_SITE 0
+        cld
+        xor     %ebp, %ebp
+        mov     %rsp, %rdi
+        call    guest_sysenter
+        jmp     return_to_guest
+
+// void switch_stacks(uint64_t* save_rsp, uint64_t load_rsp): callee-saved registers only; a C++ call preserves no more.
+        .globl switch_stacks
+switch_stacks:
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        mov     %rsp, (%rdi)
+        mov     %rsi, %rsp
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        ret
+
+// First activation of a thread: rbx holds its function, r12 its argument.
+        .globl thread_start
+thread_start:
+        xor     %ebp, %ebp
+        call    thread_started
+        mov     %r12, %rdi
+        call    *%rbx
+        ud2
+
+// size_t copy_guest(void* to, void const* from, size_t size): bytes NOT copied; a fault stops it.
+        .globl copy_guest
+copy_guest:
+        mov     %rdx, %rcx
+        SMAP_SITE 1
+        cmp     $16, %rdx
+        jae     2f
+780:    rep movsb
+781:    SMAP_SITE 0
+        mov     %rcx, %rax
+        ret
+2:      shr     $3, %rcx
+        and     $7, %edx
+782:    rep movsq
+        mov     %rdx, %rcx
+        jmp     780b
+783:    lea     (%rdx, %rcx, 8), %rcx   // fault among the quads: what is left of them, and the tail
+        jmp     781b
+        .pushsection .exception_table, "a"
+        .quad   780b, 781b
+        .quad   782b, 783b
+        .popsection
+
+// bool compare_exchange_guest(uint64_t* address, uint64_t* expected, uint64_t desired, size_t size): false on a fault.
+        .globl compare_exchange_guest
+compare_exchange_guest:
+        mov     (%rsi), %rax
+        SMAP_SITE 1
+        cmp     $8, %ecx
+        je      8f
+        cmp     $4, %ecx
+        je      4f
+        cmp     $2, %ecx
+        je      2f
+781:    lock cmpxchgb %dl, (%rdi)
+        jmp     9f
+782:    
+2:      lock cmpxchgw %dx, (%rdi)
+        jmp     9f
+4:      lock cmpxchgl %edx, (%rdi)
+        jmp     9f
+8:      lock cmpxchgq %rdx, (%rdi)
+9:      SMAP_SITE 0
+        mov     %rax, (%rsi)
+        mov     $1, %eax
+        ret
+790:    SMAP_SITE 0
+        xor     %eax, %eax
+        ret
+        .pushsection .exception_table, "a"
+        .quad   781b, 790b
+        .quad   2b, 790b
+        .quad   4b, 790b
+        .quad   8b, 790b
+        .popsection
+
+// bool load_segment_*(selector): false if the descriptor does not load.
+        .macro LOAD_SEGMENT name, register
+        .globl  load_segment_\name
+load_segment_\name:
+        mov     $1, %eax
+780:    mov     %edi, %\register
+        ret
+781:    xor     %eax, %eax
+        mov     %eax, %\register
+        ret
+        .pushsection .exception_table, "a"
+        .quad   780b, 781b
+        .popsection
+        .endm
+        LOAD_SEGMENT ds, ds
+        LOAD_SEGMENT es, es
+        LOAD_SEGMENT fs, fs
+// gs: the active base is the guest's; loading a selector must leave the inactive one alone.
+        LOAD_SEGMENT gs, gs
+
+// bool try_read_msr(uint32_t index, uint64_t* value); bool try_write_msr(uint32_t index, uint64_t value)
+        .globl  try_read_msr
+try_read_msr:
+        mov     %edi, %ecx
+780:    rdmsr
+        shl     $32, %rdx
+        or      %rdx, %rax
+        mov     %rax, (%rsi)
+        mov     $1, %eax
+        ret
+781:    xor     %eax, %eax
+        ret
+        .pushsection .exception_table, "a"
+        .quad   780b, 781b
+        .popsection
+        .globl  try_write_msr
+try_write_msr:
+        mov     %edi, %ecx
+        mov     %esi, %eax
+        mov     %rsi, %rdx
+        shr     $32, %rdx
+782:    wrmsr
+        mov     $1, %eax
+        ret
+783:    xor     %eax, %eax
+        ret
+        .pushsection .exception_table, "a"
+        .quad   782b, 783b
+        .popsection
+
+// bool try_xrstor(void* area, uint64_t mask): false when the image is malformed (a guest's toolstack may supply it).
+        .globl  try_xrstor
+try_xrstor:
+        mov     %esi, %eax
+        mov     %rsi, %rdx
+        shr     $32, %rdx
+780:    xrstor64 (%rdi)
+        mov     $1, %eax
+        ret
+781:    xor     %eax, %eax
+        ret
+        .pushsection .exception_table, "a"
+        .quad   780b, 781b
+        .popsection
+
+        .data
+        .balign 64
+        .globl  syscall_slots
+syscall_slots:
+        .skip   64 * MAX_CPUS

@@ -1,0 +1,93 @@
+// Exceptions that Hearth's own code causes: expected ones are fixed up, all others are bugs.
+#include "arch/registers.h"
+#include "arch/x86/asm.h"
+#include "arch/x86/descriptors.h"
+#include "arch/x86/intrinsics.h"
+#include "console/log.h"
+#include "cpu/cpu.h"
+#include "cpu/crash.h"
+
+#include <cstddef>
+
+extern "C" {
+struct ExceptionFixup {
+    uint64_t faulting, resume;
+};
+struct SmapSite {
+    uint64_t address, operation;
+};
+extern ExceptionFixup const exception_table_start[], exception_table_end[];
+extern SmapSite const smap_sites_start[], smap_sites_end[];
+extern char guest_iret[];
+void guest_iret_fault(hearth::Registers& fault);
+void hypervisor_exception(hearth::Registers& frame);
+void paranoid_exception(hearth::Registers& frame);
+hearth::Registers* move_to_entry_stack(hearth::Registers const& frame);
+}
+
+namespace hearth {
+
+static_assert(sizeof(Registers) == 168 && offsetof(Registers, rip) == 128 && offsetof(Registers, cs) == 136,
+              "entry.S knows these");
+
+namespace {
+
+uint64_t find_fixup(uint64_t rip) {
+    for (auto const* fixup = exception_table_start; fixup < exception_table_end; ++fixup)
+        if (fixup->faulting == rip)
+            return fixup->resume;
+    return 0;
+}
+
+} // namespace
+
+Cpu& this_cpu() {
+    // SAFETY: bind_stack() wrote the pointer at the end of every stack that Hearth ever runs on.
+    uint64_t stack;
+    asm("mov %%rsp, %0" : "=r"(stack));
+    return **reinterpret_cast<Cpu**>((stack & ~uint64_t{STACK_SIZE - 1}) + STACK_SIZE -
+                                     STACK_CPU_OFFSET);
+}
+
+void bind_stack(uint64_t stack_end, Cpu& cpu) {
+    *reinterpret_cast<Cpu**>(stack_end - STACK_CPU_OFFSET) = &cpu;
+}
+
+void enable_smap_sites(void (*patch)(uint64_t address, std::string_view code)) {
+    for (auto const* site = smap_sites_start; site < smap_sites_end; ++site)
+        patch(site->address, site->operation ? std::string_view{"\x0f\x01\xcb", 3}  // stac
+                                             : std::string_view{"\x0f\x01\xca", 3}); // clac
+}
+
+} // namespace hearth
+
+using namespace hearth;
+
+void hypervisor_exception(Registers& frame) {
+    if (frame.rip == reinterpret_cast<uint64_t>(guest_iret))
+        return guest_iret_fault(frame);
+    if (uint64_t const resume = find_fixup(frame.rip)) {
+        frame.rip = resume;
+        return;
+    }
+    if (frame.vector == static_cast<uint32_t>(Vector::debug)) {
+        // A guest's watchpoint on memory that Hearth reads for it: the guest set it, the guest has lost nothing.
+        frame.rflags &= ~rflags::tf;
+        return;
+    }
+    crash_report(frame, "Hearth caused an exception");
+}
+
+void paranoid_exception(Registers& frame) {
+    if (frame.vector == static_cast<uint32_t>(Vector::nmi))
+        return handle_nmi(frame);
+    crash_report(frame, frame.vector == static_cast<uint32_t>(Vector::double_fault)
+                            ? "double fault"
+                            : "machine check");
+}
+
+Registers* move_to_entry_stack(Registers const& frame) {
+    auto* const moved = reinterpret_cast<Registers*>(arch::entry_stack(this_cpu_id()) - sizeof(Registers));
+    *moved = frame;
+    return moved;
+}

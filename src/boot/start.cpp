@@ -1,0 +1,425 @@
+// Start-up, as a table of contents. Each step returns what later steps need, so the wrong order does not compile.
+#include "boot/start.h"
+
+#include "acpi/tables.h"
+#include "arch/apic.h"
+#include "arch/context.h"
+#include "arch/descriptors.h"
+#include "arch/features.h"
+#include "arch/fpu.h"
+#include "arch/intrinsics.h"
+#include "boot/boot_info.h"
+#include "boot/command_line.h"
+#include "boot/domain0.h"
+#include "boot/multiboot.h"
+#include "boot/multiboot2.h"
+#include "console/console.h"
+#include "console/log.h"
+#include "control/control.h"
+#include "control/debug_keys.h"
+#include "cpu/bringup.h"
+#include "cpu/cpu.h"
+#include "cpu/crash.h"
+#include "irq/irq.h"
+#include "memory/allocator.h"
+#include "memory/direct_map.h"
+#include "memory/image.h"
+#include "memory/paging.h"
+#include "memory/tlb.h"
+#include "pv/contents.h"
+#include "pv/privileged.h"
+#include "time/calibrate.h"
+#include "time/timer.h"
+
+#include <algorithm>
+
+extern "C" {
+extern char boot_stack[];
+}
+
+namespace hearth {
+namespace {
+
+constexpr uint64_t low_memory_end = 1_MiB; // firmware's, and devices'; never handed out
+
+alignas(arch::stack_size) constinit char first_interrupt_stacks[arch::stack_size]{};
+
+// Too large for a stack.
+constinit BootInfo boot_info{};
+constinit acpi::Tables acpi_tables{};
+constinit MemoryMap usable_memory{};
+
+/// The first 4 GiB, which the boot page tables map whole.
+class LowMemory final : public PhysicalView {
+public:
+    Bytes view(PhysicalAddress start, uint64_t size) override {
+        if (start.raw() >= 4_GiB || size > 4_GiB - start.raw())
+            return {};
+        return {direct<std::byte>(start), static_cast<size_t>(size)};
+    }
+};
+
+[[noreturn]] void stop(std::string_view reason) {
+    log_error("cannot start: {}", reason);
+    leave_machine_after_crash();
+}
+
+// --- What the boot loader says, and how we are to talk -----------------------------------------------------------
+
+struct Told {
+    Options options;
+};
+
+class ReportToLog final : public CommandLineReport {
+public:
+    void report(Severity severity, std::string_view word, std::string_view message) override {
+        log(severity == Severity::warning ? Level::warning : Level::info, "command line: {}: {}", word, message);
+    }
+};
+class NoReport final : public CommandLineReport {
+    void report(Severity, std::string_view, std::string_view) override {}
+};
+
+Level level_of(LogThreshold threshold) {
+    switch (threshold) {
+    case LogThreshold::none:
+    case LogThreshold::error:
+        return Level::error;
+    case LogThreshold::warning:
+        return Level::warning;
+    case LogThreshold::info:
+        return Level::info;
+    case LogThreshold::debug:
+        return Level::debug;
+    }
+    return Level::info;
+}
+
+void open_console(Options const& o) {
+    console_initialise({.com1 = o.console_com1, .com2 = o.console_com2, .vga = o.console_vga,
+                        .com1_settings = o.com1, .com2_settings = o.com2});
+    // Start-up is worth seeing; warnings and worse always are.
+    set_log_level(std::max(Level::info, level_of(o.loglvl.always)));
+    set_reboot_on_panic(!o.noreboot);
+}
+
+Told listen_to_loader(uint32_t magic, uint32_t information) {
+    LowMemory memory;
+    BootResult<> read = BootError{"started by neither multiboot nor multiboot2"};
+    if (magic == multiboot_magic)
+        read = read_multiboot(memory, PhysicalAddress{information}, boot_info);
+    else if (magic == multiboot2_magic)
+        read = read_multiboot2(memory, PhysicalAddress{information}, boot_info);
+    NoReport quiet;
+    Options options = parse_command_line(boot_info.command_line.view(), quiet);
+    open_console(options);
+    log_info("Hearth, a hypervisor. {} {}", boot_info.loader_name.view(), boot_info.command_line.view());
+    ReportToLog loud;
+    (void)parse_command_line(boot_info.command_line.view(), loud);
+    if (!read)
+        stop(read.error().reason);
+    return {options};
+}
+
+// --- Memory --------------------------------------------------------------------------------------------------------
+
+struct MemoryReady {
+    uint64_t trampoline_page = 0;
+};
+
+/// Takes from the top of the highest memory below 4 GiB that the boot page tables reach.
+class EarlyAllocator final : public BootAllocator {
+public:
+    Mfn take(unsigned order) override {
+        uint64_t const size = page_size << order;
+        auto const regions = usable_memory.regions();
+        for (size_t i = regions.size(); i-- > 0;) {
+            MemoryRegion const& r = regions[i];
+            uint64_t const end = std::min(r.end(), 4_GiB);
+            if (r.type != MemoryType::usable || r.start.raw() >= end || end - r.start.raw() < size)
+                continue;
+            uint64_t const start = align_down(end - size, size);
+            if (start < r.start.raw())
+                continue;
+            if (!usable_memory.reserve(PhysicalAddress{start}, size))
+                stop("the memory map is too fragmented");
+            return Mfn{start >> page_shift};
+        }
+        stop("not enough memory below 4 GiB for Hearth's own tables");
+    }
+};
+
+uint64_t find_trampoline_page() {
+    for (MemoryRegion const& r : usable_memory)
+        if (r.type == MemoryType::usable && r.start.raw() < 0x9f000 && r.end() >= 0x10000)
+            return align_down(std::min<uint64_t>(r.end(), 0x9f000) - page_size, page_size);
+    return 0;
+}
+
+void keep(PhysicalAddress start, uint64_t size) {
+    if (!usable_memory.reserve(start, size))
+        stop("the memory map is too fragmented");
+}
+
+MemoryReady take_memory(Told const& told) {
+    for (MemoryRegion const& r : boot_info.memory_map)
+        add_machine_memory(r.start.raw(), r.size, static_cast<uint32_t>(r.type));
+    boot_info.memory_map.normalise();
+    usable_memory = boot_info.memory_map;
+    if (told.options.mem)
+        (void)usable_memory.limit_usable(*told.options.mem);
+    MemoryReady ready{find_trampoline_page()};
+    keep(PhysicalAddress{0}, low_memory_end);
+    static constinit RamRange ram[MemoryMap::capacity]{};
+    size_t ranges = 0;
+    for (MemoryRegion const& r : usable_memory)
+        if (r.type == MemoryType::usable)
+            ram[ranges++] = {Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift}};
+    log_info("memory: {} MiB usable in {} ranges", usable_memory.usable_bytes() >> 20, ranges);
+    keep(image_start(), image_end().raw() - image_start().raw());
+    for (BootModule const& module : boot_info.modules())
+        keep(module.start, align_up(module.size, page_size));
+    EarlyAllocator early;
+    build_hypervisor_tables({ram, ranges}, early);
+    for (MemoryRegion const& r : usable_memory)
+        if (r.type == MemoryType::usable)
+            donate_frames(Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift});
+    return ready;
+}
+
+// --- The machine ---------------------------------------------------------------------------------------------------
+
+struct TablesRead {};
+
+TablesRead read_firmware_tables() {
+    LowMemory memory;
+    if (!acpi::read_tables(memory, boot_info.root_pointer, acpi_tables))
+        log_warning("ACPI: no sound tables; one CPU, and devices by the PC's old ways");
+    for (std::string_view warning : acpi_tables.warnings)
+        log_warning("ACPI: {}", warning);
+    acpi::FixedHardware const& fixed = acpi_tables.fixed;
+    if (fixed.reset_register && fixed.reset_register->space == acpi::RegisterAddress::Space::ports)
+        set_reset_register(static_cast<uint16_t>(fixed.reset_register->address), fixed.reset_value);
+    if (acpi_tables.has_dmar() || acpi_tables.has_ivrs())
+        log_info("ACPI: there is an IOMMU, which is not used yet");
+    return {};
+}
+
+struct InterruptsReady {};
+
+InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
+    auto const registers = map_device(acpi_tables.local_apic_address, page_size);
+    if (!registers)
+        stop("no memory to map the local APIC");
+    irq_silence_legacy_controllers();
+    bool const x2apic = arch::apic_setup(*registers, told.options.x2apic.value_or(true));
+    arch::apic_initialise_cpu();
+    cpu_block(0).apic_id = arch::apic_id();
+    log_info("local APIC {} at {:x}{}", arch::apic_id(), acpi_tables.local_apic_address, x2apic ? ", x2APIC mode" : "");
+
+    IoApicDescription controllers[16];
+    size_t count = 0;
+    pv::forbid_device_frames(Mfn{0xfee00}, 0x100);
+    for (acpi::IoApic const& io_apic : acpi_tables.io_apics) {
+        controllers[count++] = {io_apic.address, io_apic.first_interrupt};
+        pv::forbid_device_frames(frame_of(io_apic.address), 1);
+    }
+    IsaOverride overrides[32];
+    size_t override_count = 0;
+    for (acpi::InterruptOverride const& o : acpi_tables.overrides)
+        overrides[override_count++] = {o.source, o.interrupt, o.mode.trigger == acpi::InterruptMode::Trigger::level,
+                                       o.mode.polarity == acpi::InterruptMode::Polarity::low};
+    irq_initialise({controllers, count}, {overrides, override_count});
+    return {};
+}
+
+struct TimeReady {};
+
+ReferenceCounter choose_reference() {
+    acpi::FixedHardware const& fixed = acpi_tables.fixed;
+    if (acpi_tables.hpet)
+        if (auto const mapped = map_device(acpi_tables.hpet->address, page_size))
+            if (ReferenceCounter const hpet = hpet_counter(*mapped); hpet.read)
+                return hpet;
+    if (fixed.pm_timer.present() && fixed.pm_timer.space == acpi::RegisterAddress::Space::ports)
+        return pm_timer_counter(static_cast<uint16_t>(fixed.pm_timer.address), fixed.pm_timer_32_bits);
+    return pit_counter();
+}
+
+TimeReady take_time(InterruptsReady) {
+    ReferenceCounter const reference = choose_reference();
+    Frequencies const f = measure_frequencies(reference);
+    clock_start(f.tsc_hertz);
+    wall_clock_from_rtc();
+    timers_initialise(arch::has_tsc_deadline() ? 0 : f.apic_hertz);
+    timers_initialise_cpu();
+    log_info("time: TSC {} kHz, by a {} kHz counter; timer by {}", f.tsc_hertz / 1000, reference.hertz / 1000,
+             arch::has_tsc_deadline() ? "TSC deadline" : "APIC");
+    return {};
+}
+
+// --- CPUs ----------------------------------------------------------------------------------------------------------
+
+struct IdleThread final : Thread {
+    constexpr IdleThread() = default;
+};
+constinit IdleThread idle_threads[max_cpus]{};
+constinit arch::FeatureSwitches feature_switches{};
+
+void other_cpu_main() {
+    arch::enable_cpu_features(feature_switches, false);
+    arch::fpu_initialise_cpu();
+    load_address_space(idle_cr3());
+    arch::apic_initialise_cpu();
+    timers_initialise_cpu();
+    Cpu& cpu = this_cpu();
+    scheduler_adopt_idle(idle_threads[cpu.id], cpu.idle_stack);
+    set_online(cpu.id);
+    idle_loop();
+}
+
+struct CpusReady {
+    unsigned count = 1;
+};
+
+CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady) {
+    scheduler_adopt_idle(idle_threads[0], reinterpret_cast<uint64_t>(boot_stack));
+    set_online(0);
+    prepare_trampoline(memory.trampoline_page);
+    unsigned count = 1;
+    unsigned const most = std::clamp<unsigned>(told.options.maxcpus, 1, max_cpus);
+    for (acpi::LocalApic const& cpu : acpi_tables.cpus) {
+        if (cpu.id == cpu_block(0).apic_id) {
+            cpu_block(0).acpi_id = cpu.processor_uid;
+            continue;
+        }
+        if (!cpu.enabled || count == most)
+            continue;
+        if (start_cpu(count, cpu.id, cpu.processor_uid, other_cpu_main))
+            ++count;
+        else
+            log_warning("CPU with APIC id {} does not answer", cpu.id);
+    }
+    log_info("{} CPUs online:{}", count, arch::enabled_features());
+    return {count};
+}
+
+// --- Domain 0 ------------------------------------------------------------------------------------------------------
+
+void modules_are_free() {
+    for (BootModule const& module : boot_info.modules())
+        donate_frames(Mfn{align_up(module.start.raw(), page_size) >> page_shift},
+                      Mfn{(module.start.raw() + module.size) >> page_shift});
+}
+
+Bytes contents(BootModule const& module) {
+    return {direct<std::byte>(module.start), static_cast<size_t>(module.size)};
+}
+
+uint64_t initial_pages(Options const& o, uint64_t& maximum) {
+    uint64_t const total = total_frame_count() << page_shift;
+    uint64_t const available = free_frame_count() << page_shift;
+    uint64_t const kept_back = std::min(total / 16, 128_MiB);
+    uint64_t bytes = o.dom0_mem ? o.dom0_mem->resolve(total) : available - std::min(kept_back, available);
+    if (o.dom0_mem_max)
+        bytes = std::min(bytes, o.dom0_mem_max->resolve(total));
+    if (o.dom0_mem_min)
+        bytes = std::max(bytes, o.dom0_mem_min->resolve(total));
+    maximum = (o.dom0_mem_max ? o.dom0_mem_max->resolve(total) : bytes) >> page_shift;
+    return bytes >> page_shift;
+}
+
+Domain& make_domain0(Told const& told, CpusReady const& cpus) {
+    if (boot_info.module_count == 0)
+        stop("no Domain 0 kernel: the boot loader gave no module");
+    auto const modules = boot_info.modules();
+    static constinit TextBuffer<1024> command_line;
+    command_line.put(modules[0].command_line.view());
+    if (!told.options.for_dom0.empty())
+        format(command_line, " {}", told.options.for_dom0);
+    Domain0Request request;
+    request.kernel_file = contents(modules[0]);
+    request.ramdisk = modules.size() > 1 ? contents(modules[1]) : Bytes{};
+    request.command_line = command_line.view();
+    request.pages = initial_pages(told.options, request.max_pages);
+    request.vcpus = std::clamp(std::clamp(cpus.count, told.options.dom0_max_vcpus_min, told.options.dom0_max_vcpus_max),
+                               1u, max_domain_vcpus);
+    request.pin_vcpus = told.options.dom0_vcpus_pin;
+    request.vga_text = !boot_info.efi.booted_by_efi;
+    auto const built = build_domain0(request, modules_are_free);
+    if (!built)
+        stop(built.error().reason);
+    return **built;
+}
+
+void hand_over_devices(Told const& told) {
+    pv::forbid_ports(0x20, 0x21); // interrupt controllers
+    pv::forbid_ports(0xa0, 0xa1);
+    pv::forbid_ports(0x40, 0x43); // interval timer
+    auto const keep_port = [](UartSettings const& s) {
+        pv::forbid_ports(s.port, static_cast<uint16_t>(s.port + 7));
+    };
+    if (told.options.console_com1)
+        keep_port(told.options.com1);
+    if (told.options.console_com2)
+        keep_port(told.options.com2);
+}
+
+void connect_console(Domain& domain0) {
+    static constinit Domain* listener = nullptr;
+    listener = &domain0;
+    console_set_input_sinks({.guest_input_ready = [] { send_domain_virq(*listener, abi::virq_console); },
+                             .debug_key = handle_debug_key});
+    uint8_t lines[2];
+    unsigned const count = console_interrupt_lines(lines);
+    for (unsigned i = 0; i < count; ++i) {
+        unsigned const gsi = gsi_of_isa(lines[i]);
+        set_console_line(gsi);
+        if (!irq_bind(gsi, [](void*, unsigned) { console_poll_input(); }, nullptr))
+            log_warning("console: no interrupt for the serial port's line {}", gsi);
+    }
+    console_enable_input();
+}
+
+void let_run(Domain& domain0, Options const& options) {
+    acpi::FixedHardware const& fixed = acpi_tables.fixed;
+    set_machine_facts({.command_line = boot_info.command_line.view(),
+                       .pm1a_control = static_cast<uint16_t>(fixed.pm1a_control.address),
+                       .pm1b_control = static_cast<uint16_t>(fixed.pm1b_control.address),
+                       .cpu_count = online_cpus().count()});
+    if (options.dom0_vcpus_pin)
+        for (unsigned i = 0; i < domain0.vcpu_count; ++i)
+            set_affinity(*domain0.vcpus[i], CpuMask::of(i % online_cpus().count()));
+    Vcpu& first = *domain0.vcpus[0];
+    first.online.store(true);
+    first.periodic.set(now_ns() + first.period);
+    log_info("Domain 0 starts {} us after Hearth", now_ns() / 1000);
+    start(first);
+}
+
+} // namespace
+
+
+} // namespace hearth
+
+void boot_first_cpu(uint32_t magic, uint32_t information) {
+    using namespace hearth;
+    bind_stack(reinterpret_cast<uint64_t>(boot_stack) + arch::stack_size, cpu_block(0));
+    bind_stack(reinterpret_cast<uint64_t>(first_interrupt_stacks) + arch::stack_size, cpu_block(0));
+    arch::initialise_descriptor_tables(0, reinterpret_cast<uint64_t>(first_interrupt_stacks), &cpu_block(0).stack_top_word);
+
+    auto const told = listen_to_loader(magic, information);
+    auto const tables = read_firmware_tables();
+    auto const memory = take_memory(told);
+    feature_switches = {.smep = told.options.smep, .smap = told.options.smap, .fsgsbase = told.options.fsgsbase};
+    arch::enable_cpu_features(feature_switches, true);
+    arch::fpu_initialise_cpu();
+    auto const interrupts = take_interrupts(told, tables, memory);
+    auto const time = take_time(interrupts);
+    auto const cpus = take_cpus(told, memory, time);
+    Domain& domain0 = make_domain0(told, cpus);
+    hand_over_devices(told);
+    connect_console(domain0);
+    let_run(domain0, told.options);
+    idle_loop();
+}

@@ -1,0 +1,178 @@
+#include "console/console.h"
+
+#include "base/lock.h"
+#include "console/log.h"
+#include "console/vga.h"
+
+#include <algorithm>
+
+namespace hearth {
+namespace {
+
+constexpr uint32_t ring_size = 32 * 1024;
+constexpr unsigned input_size = 128;
+constexpr char escape_key = 0x01; // Ctrl-A
+constexpr unsigned escapes_to_switch = 3;
+
+struct State {
+    Uart ports[2];
+    bool vga = false;
+    char ring[ring_size]{};
+    uint32_t ring_end = 0;   // counts all bytes ever written
+    uint32_t ring_start = 0; // the oldest byte kept
+    char input[input_size]{};
+    unsigned input_head = 0, input_used = 0;
+    unsigned escapes = 0;
+    bool to_hearth = false;
+};
+constinit State state{};
+constinit SpinLock console_lock{Rank::console};
+constinit bool lock_broken = false;
+constinit ConsoleInputSinks sinks{};
+constinit Level shown = Level::info;
+
+template <class Function>
+void locked(Function&& function) {
+    if (lock_broken)
+        return function();
+    LockGuard guard{console_lock};
+    function();
+}
+
+void put_devices(std::string_view text) {
+    // Terminals want a carriage return before each line feed.
+    while (!text.empty()) {
+        size_t const end = text.find('\n');
+        std::string_view const part = text.substr(0, end);
+        for (Uart& port : state.ports) {
+            port.put(part);
+            if (end != std::string_view::npos)
+                port.put("\r\n");
+        }
+        if (state.vga)
+            vga_put(end == std::string_view::npos ? part : text.substr(0, end + 1));
+        if (end == std::string_view::npos)
+            return;
+        text.remove_prefix(end + 1);
+    }
+}
+
+void put_ring(std::string_view text) {
+    for (char c : text)
+        state.ring[state.ring_end++ % ring_size] = c;
+    if (state.ring_end - state.ring_start > ring_size)
+        state.ring_start = state.ring_end - ring_size;
+}
+
+/// One typed byte: true if Domain 0 has something new to read.
+bool accept(char c) {
+    if (c == escape_key) {
+        if (++state.escapes < escapes_to_switch)
+            return false;
+        state.escapes = 0;
+        state.to_hearth = !state.to_hearth;
+        put_devices(state.to_hearth
+                        ? "\n(HEARTH) keys go to Hearth now (three times Ctrl-A to go back, h for help)\n"
+                        : "\n(HEARTH) keys go to Domain 0 now\n");
+        return false;
+    }
+    state.escapes = 0;
+    if (state.to_hearth || state.input_used == input_size)
+        return false;
+    state.input[(state.input_head + state.input_used++) % input_size] = c;
+    return true;
+}
+
+} // namespace
+
+void console_initialise(ConsoleSettings const& settings) {
+    if (settings.com1)
+        state.ports[0].initialise(settings.com1_settings);
+    if (settings.com2)
+        state.ports[1].initialise(settings.com2_settings);
+    state.vga = settings.vga && vga_initialise();
+}
+
+void console_enable_input() {
+    for (Uart& port : state.ports)
+        port.enable_receive_interrupt();
+}
+
+unsigned console_interrupt_lines(std::span<uint8_t, 2> lines) {
+    unsigned count = 0;
+    for (Uart const& port : state.ports)
+        if (port.present())
+            lines[count++] = port.settings().irq;
+    return count;
+}
+
+void console_poll_input() {
+    bool news = false;
+    char keys[16];
+    unsigned key_count = 0;
+    locked([&] {
+        for (Uart& port : state.ports)
+            for (int c = port.get(); c >= 0 && key_count < sizeof keys; c = port.get()) {
+                bool const was_ours = state.to_hearth;
+                news |= accept(static_cast<char>(c));
+                if (was_ours && state.to_hearth && c != escape_key)
+                    keys[key_count++] = static_cast<char>(c);
+            }
+    });
+    if (news && sinks.guest_input_ready)
+        sinks.guest_input_ready();
+    for (unsigned i = 0; i < key_count && sinks.debug_key; ++i)
+        sinks.debug_key(keys[i]);
+}
+
+void console_write(std::string_view text) {
+    locked([&] {
+        put_devices(text);
+        put_ring(text);
+    });
+}
+
+void console_break_lock() { lock_broken = true; }
+
+size_t console_read_input(std::span<char> out) {
+    size_t count = 0;
+    locked([&] {
+        while (count < out.size() && state.input_used) {
+            out[count++] = state.input[state.input_head];
+            state.input_head = (state.input_head + 1) % input_size;
+            --state.input_used;
+        }
+    });
+    return count;
+}
+
+void console_set_input_sinks(ConsoleInputSinks s) { sinks = s; }
+
+size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental, bool clear) {
+    size_t count = 0;
+    locked([&] {
+        uint32_t position = incremental && index - state.ring_start <= state.ring_end - state.ring_start
+                                ? index
+                                : state.ring_start;
+        while (count < out.size() && position != state.ring_end)
+            out[count++] = state.ring[position++ % ring_size];
+        index = position;
+        if (clear)
+            state.ring_start = state.ring_end;
+    });
+    return count;
+}
+
+void set_log_level(Level level) { shown = level; }
+bool log_enabled(Level level) { return level <= shown; }
+
+void log_line(Level, std::string_view text) {
+    locked([&] {
+        for (std::string_view part : {std::string_view{"(HEARTH) "}, text, std::string_view{"\n"}}) {
+            put_devices(part);
+            put_ring(part);
+        }
+    });
+}
+
+} // namespace hearth

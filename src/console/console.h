@@ -1,0 +1,46 @@
+// The console: serial ports and VGA text out, a ring that remembers, and keys in.
+//
+// Keys go to Domain 0 until Ctrl-A has been typed three times, then to Hearth's own debug keys, and back likewise.
+#pragma once
+
+#include "console/uart.h"
+
+#include <span>
+#include <string_view>
+
+namespace hearth {
+
+struct ConsoleSettings {
+    bool com1 = true;
+    bool com2 = false;
+    bool vga = false;
+    UartSettings com1_settings{};
+    UartSettings com2_settings{.port = 0x2f8, .irq = 3};
+};
+
+void console_initialise(ConsoleSettings const& settings);
+void console_enable_input();
+/// Interrupt lines of the ports in use, to be routed to console_poll_input(); returns how many.
+unsigned console_interrupt_lines(std::span<uint8_t, 2> lines);
+/// Takes what has been typed; called from the ports' interrupts.
+void console_poll_input();
+
+/// Text to the devices and into the ring. Complete lines of Hearth's own come through log.h.
+void console_write(std::string_view text);
+/// For panic: from here on no lock is taken.
+void console_break_lock();
+
+/// Up to `out.size()` typed bytes for Domain 0, oldest first.
+size_t console_read_input(std::span<char> out);
+
+/// Sinks for input, set once at start-up by the layers that own them.
+struct ConsoleInputSinks {
+    void (*guest_input_ready)() = nullptr;
+    void (*debug_key)(char key) = nullptr;
+};
+void console_set_input_sinks(ConsoleInputSinks sinks);
+
+/// The ring: copies from position `index` (0: the oldest kept) and moves it on; clears it if asked.
+size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental, bool clear);
+
+} // namespace hearth

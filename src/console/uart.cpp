@@ -1,0 +1,56 @@
+#include "console/uart.h"
+
+#include "arch/port_io.h"
+
+namespace hearth {
+namespace {
+// Registers of the National Semiconductor 16550.
+constexpr uint16_t data = 0, interrupt_enable = 1, fifo_control = 2, line_control = 3,
+                   modem_control = 4, line_status = 5, scratch = 7;
+constexpr uint8_t status_data_ready = 0x01, status_transmit_empty = 0x20;
+} // namespace
+
+bool Uart::initialise(UartSettings const& settings) {
+    settings_ = settings;
+    uint16_t const port = settings.port;
+    arch::out8(port + scratch, 0x5a);
+    present_ = arch::in8(port + scratch) == 0x5a;
+    if (!present_)
+        return false;
+    arch::out8(port + interrupt_enable, 0);
+    if (settings.baud != 0) {
+        uint32_t const divisor = settings.clock / 16 / settings.baud;
+        arch::out8(port + line_control, settings.line_control | 0x80);
+        arch::out8(port + data, static_cast<uint8_t>(divisor));
+        arch::out8(port + interrupt_enable, static_cast<uint8_t>(divisor >> 8));
+    }
+    arch::out8(port + line_control, settings.line_control);
+    arch::out8(port + fifo_control, 0x07); // on, both cleared, interrupt at one byte
+    arch::out8(port + modem_control, 0x0b); // DTR, RTS, OUT2: interrupts reach the controller
+    return true;
+}
+
+void Uart::put(std::string_view text) {
+    if (!present_)
+        return;
+    for (char c : text) {
+        // Bounded: a port that stops answering must not stop the machine.
+        for (unsigned tries = 0; tries < 100'000; ++tries)
+            if (arch::in8(settings_.port + line_status) & status_transmit_empty)
+                break;
+        arch::out8(settings_.port + data, static_cast<uint8_t>(c));
+    }
+}
+
+int Uart::get() {
+    if (!present_ || !(arch::in8(settings_.port + line_status) & status_data_ready))
+        return -1;
+    return arch::in8(settings_.port + data);
+}
+
+void Uart::enable_receive_interrupt() {
+    if (present_)
+        arch::out8(settings_.port + interrupt_enable, 0x01);
+}
+
+} // namespace hearth

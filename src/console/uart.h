@@ -1,0 +1,32 @@
+// A 16550 serial port, behind port I/O.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace hearth {
+
+struct UartSettings {
+    uint16_t port = 0x3f8;
+    uint8_t irq = 4;
+    uint32_t baud = 115200; // 0: leave as the firmware set it
+    uint32_t clock = 1843200;
+    uint8_t line_control = 0x03; // 8 data bits, no parity, 1 stop bit
+};
+
+class Uart {
+    UartSettings settings_{};
+    bool present_ = false;
+
+public:
+    /// False when there is no such port.
+    bool initialise(UartSettings const& settings);
+    void put(std::string_view text);
+    /// The next received byte, or -1.
+    int get();
+    void enable_receive_interrupt();
+    [[nodiscard]] bool present() const { return present_; }
+    [[nodiscard]] UartSettings const& settings() const { return settings_; }
+};
+
+} // namespace hearth

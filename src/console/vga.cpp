@@ -1,0 +1,46 @@
+#include "console/vga.h"
+
+#include "memory/direct_map.h"
+
+namespace hearth {
+namespace {
+
+constexpr unsigned columns = 80, rows = 25;
+constexpr uint16_t white_on_black = 0x0700;
+constinit volatile uint16_t* cells = nullptr;
+constinit unsigned row = 0, column = 0;
+
+void new_line() {
+    column = 0;
+    if (++row < rows)
+        return;
+    row = rows - 1;
+    for (unsigned i = 0; i < (rows - 1) * columns; ++i)
+        cells[i] = cells[i + columns];
+    for (unsigned i = 0; i < columns; ++i)
+        cells[(rows - 1) * columns + i] = white_on_black | ' ';
+}
+
+} // namespace
+
+bool vga_initialise() {
+    // The first MiB is mapped with the rest of low memory for as long as Hearth runs.
+    cells = direct<volatile uint16_t>(PhysicalAddress{0xb8000});
+    for (unsigned i = 0; i < rows * columns; ++i)
+        cells[i] = white_on_black | ' ';
+    return true;
+}
+
+void vga_put(std::string_view text) {
+    for (char c : text) {
+        if (c == '\n') {
+            new_line();
+            continue;
+        }
+        cells[row * columns + column] = white_on_black | static_cast<uint8_t>(c);
+        if (++column == columns)
+            new_line();
+    }
+}
+
+} // namespace hearth

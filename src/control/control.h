@@ -1,0 +1,41 @@
+// Hypercalls that do not depend on how a guest is virtualised.
+#pragma once
+
+#include "domain/domain.h"
+
+#include <string_view>
+
+namespace hearth {
+
+Result<int64_t> do_xen_version(Context& context, uint32_t command, uint64_t argument);
+Result<int64_t> do_memory_op(Context& context, uint32_t command, uint64_t argument);
+Result<int64_t> do_sched_op(Context& context, uint32_t command, uint64_t argument);
+Result<int64_t> do_set_timer_op(Context& context, uint64_t timeout);
+Result<int64_t> do_vcpu_op(Context& context, uint32_t command, uint32_t vcpu, uint64_t argument);
+Result<int64_t> do_console_io(Context& context, uint32_t command, uint32_t count, uint64_t buffer);
+Result<int64_t> do_physdev_op(Context& context, uint32_t command, uint64_t argument);
+Result<int64_t> do_platform_op(Context& context, uint64_t argument);
+
+/// Facts from start-up that guests may ask for.
+struct MachineFacts {
+    std::string_view command_line;
+    uint16_t pm1a_control = 0, pm1b_control = 0;
+    unsigned cpu_count = 0;
+};
+void set_machine_facts(MachineFacts const& facts);
+MachineFacts const& machine_facts();
+
+/// The firmware's memory map, as Domain 0 asks for it.
+void add_machine_memory(uint64_t start, uint64_t size, uint32_t type);
+
+/// Port access of the guest's kernel and user mode; provided by the guest mode's folder.
+void set_io_privilege(Vcpu& vcpu, uint8_t iopl);
+void set_io_bitmap(Vcpu& vcpu, uint64_t bitmap, uint32_t ports);
+/// Interrupt lines that Hearth's own console uses.
+bool console_owns(uint32_t gsi);
+void set_console_line(uint32_t gsi);
+
+/// Brings a vCPU up from a context that its guest gave; provided by the guest mode's folder. inval, fault, nomem.
+Result<> initialise_vcpu(Context& context, Vcpu& vcpu, uint64_t guest_context);
+
+} // namespace hearth

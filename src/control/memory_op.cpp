@@ -1,0 +1,245 @@
+#include "abi/operations.h"
+#include "base/bits.h"
+#include "control/control.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_page.h"
+#include "memory/allocator.h"
+#include "memory/direct_map.h"
+#include "memory/layout.h"
+#include "memory/page.h"
+
+#include <algorithm>
+
+namespace hearth {
+namespace {
+
+constexpr unsigned max_map_entries = 512;
+constinit abi::E820Entry machine_map[max_map_entries]{};
+constinit uint32_t machine_map_entries = 0;
+
+constexpr unsigned largest_extent = 9;         // of any domain
+constexpr unsigned largest_hardware_extent = 18; // Domain 0's, for its devices
+
+bool extent_allowed(Domain const& d, unsigned order) {
+    return order <= (d.hardware ? largest_hardware_extent : largest_extent);
+}
+
+/// Memory that a device of so many address bits can reach.
+Zone zone_for(uint32_t flags) {
+    uint32_t const address_bits = flags & 0xff;
+    return address_bits != 0 && address_bits <= 32 ? Zone::below_4g : Zone::any;
+}
+
+/// New frames for the domain, scrubbed, numbered from `gfn` in the M2P if they have numbers.
+Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
+    uint64_t const count = uint64_t{1} << order;
+    bool const fits = d.pages.with([&](PageList& list) { return list.count + count <= list.maximum; });
+    if (!fits)
+        return Errno::nomem;
+    Mfn const first = TRY(allocate_frames(order, zone_for(flags)));
+    for (uint64_t i = 0; i < count; ++i) {
+        zero_page(first + i);
+        set_m2p(first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
+    }
+    give_frames_to(d, first, count);
+    return first;
+}
+
+Result<abi::MemoryReservation> read_reservation(Context& c, uint64_t argument, Domain*& target) {
+    auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
+    target = TRY(target_domain(c, request.domain));
+    return request;
+}
+
+/// These three return how many extents were done; the guest deals with a short count.
+Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap) {
+    Domain* d = nullptr;
+    auto const request = TRY(read_reservation(c, argument, d));
+    if (!extent_allowed(c.domain, request.extent_order))
+        return Errno::perm;
+    GuestPointer<uint64_t> const extents{request.extents};
+    int64_t done = 0;
+    for (uint64_t i = 0; i < request.extent_count; ++i, ++done) {
+        uint64_t gfn = invalid_m2p_entry;
+        if (physmap) {
+            auto const wanted = extents.read(i);
+            if (!wanted)
+                return done;
+            gfn = *wanted;
+        }
+        auto const first = populate(*d, request.extent_order, request.flags, gfn);
+        if (!first || (!extents.is_null() && !extents.write(first->raw(), i)))
+            return done;
+        preempt_point();
+    }
+    return done;
+}
+
+Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
+    Domain* d = nullptr;
+    auto const request = TRY(read_reservation(c, argument, d));
+    if (!extent_allowed(c.domain, request.extent_order))
+        return Errno::perm;
+    GuestPointer<uint64_t> const extents{request.extents};
+    int64_t done = 0;
+    for (uint64_t i = 0; i < request.extent_count; ++i, ++done) {
+        auto const first = extents.read(i);
+        if (!first)
+            return done;
+        for (uint64_t k = 0; k < uint64_t{1} << request.extent_order; ++k) {
+            auto const page = PageRef::get(Mfn{*first + k}, d->id);
+            if (!page || !drop_owners_reference(page->mfn()))
+                return done;
+        }
+        preempt_point();
+    }
+    return done;
+}
+
+/// Takes a frame that nothing but its owner's reference holds. inval: in use.
+Result<> take_back(Domain& d, Mfn mfn) {
+    PageRef const page = TRY(PageRef::get(mfn, d.id));
+    Page& entry = page_at(mfn);
+    // Ours and the owner's; and no mapping can appear between this look and the drop that matters: a frame that is mapped
+    // meanwhile stays allocated until that mapping goes.
+    if (entry.references.load(std::memory_order_acquire) != (Page::owners_reference | 2) || entry.type_word().count())
+        return Errno::inval;
+    return drop_owners_reference(mfn);
+}
+
+/// One step of an exchange: the larger extent of either side.
+Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk) {
+    unsigned const order = std::max(x.in.extent_order, x.out.extent_order);
+    uint64_t const in_count = uint64_t{1} << (order - x.in.extent_order);
+    uint64_t const out_count = uint64_t{1} << (order - x.out.extent_order);
+    GuestPointer<uint64_t> const in{x.in.extents}, out{x.out.extents};
+    Mfn given[512];
+    if (in_count > std::size(given) || out_count > std::size(given))
+        return Errno::inval;
+    for (uint64_t i = 0; i < in_count; ++i)
+        given[i] = Mfn{TRY(in.read(chunk * in_count + i))};
+    for (uint64_t i = 0; i < out_count; ++i) {
+        uint64_t const gfn = TRY(out.read(chunk * out_count + i));
+        Mfn const first = TRY(allocate_frames(x.out.extent_order, zone_for(x.out.flags)));
+        for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
+            zero_page(first + k);
+            set_m2p(first + k, gfn + k);
+        }
+        give_frames_to(d, first, uint64_t{1} << x.out.extent_order);
+        TRY(out.write(first.raw(), chunk * out_count + i));
+    }
+    for (uint64_t i = 0; i < in_count; ++i)
+        for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k)
+            TRY(take_back(d, given[i] + k));
+    return {};
+}
+
+Result<int64_t> exchange(Context& c, uint64_t argument) {
+    GuestPointer<abi::MemoryExchange> const pointer{argument};
+    abi::MemoryExchange x = TRY(pointer.read());
+    Domain& d = *TRY(target_domain(c, x.in.domain));
+    if (x.in.domain != x.out.domain || x.exchanged > x.in.extent_count || x.in.extent_order > 9 ||
+        x.out.extent_order > 9 || x.in.extent_count > (uint64_t{1} << 40) || x.out.extent_count > (uint64_t{1} << 40) ||
+        x.in.extent_count << x.in.extent_order != x.out.extent_count << x.out.extent_order)
+        return Errno::inval;
+    if (!extent_allowed(c.domain, x.in.extent_order) || !extent_allowed(c.domain, x.out.extent_order))
+        return Errno::perm;
+    unsigned const order = std::max(x.in.extent_order, x.out.extent_order);
+    uint64_t const per_chunk = uint64_t{1} << (order - x.in.extent_order);
+    if (x.exchanged % per_chunk != 0 || x.in.extent_count % per_chunk != 0)
+        return Errno::inval;
+    Result<> result;
+    while (result && x.exchanged < x.in.extent_count) {
+        result = exchange_chunk(d, x, x.exchanged / per_chunk);
+        if (result)
+            x.exchanged += per_chunk;
+        preempt_point();
+    }
+    TRY(pointer.write(x));
+    if (!result)
+        return result.error();
+    return 0;
+}
+
+Result<int64_t> give_memory_map(uint64_t argument) {
+    GuestPointer<abi::MemoryMapRequest> const pointer{argument};
+    abi::MemoryMapRequest request = TRY(pointer.read());
+    uint32_t const count = std::min(request.entries, machine_map_entries);
+    TRY((GuestPointer<abi::E820Entry>{request.buffer}.write_many({machine_map, count})));
+    request.entries = count;
+    TRY(pointer.write(request));
+    return 0;
+}
+
+Result<int64_t> give_m2p_frames(uint64_t argument) {
+    GuestPointer<abi::MachphysMfnList> const pointer{argument};
+    abi::MachphysMfnList request = TRY(pointer.read());
+    GuestPointer<uint64_t> const extents{request.extents};
+    uint64_t const chunk = page_size * 512 / 8;
+    uint32_t count = 0;
+    Mfn last = invalid_mfn;
+    for (uint64_t first = 0; first < frame_limit().raw() && count < request.max_extents; first += chunk) {
+        auto const frame = m2p_frame(Mfn{first});
+        last = frame ? *frame : last;
+        TRY(extents.write(last.raw(), count++));
+    }
+    request.extent_count = count;
+    TRY(pointer.write(request));
+    return 0;
+}
+
+Result<int64_t> reservation_of(Context& c, uint64_t argument, uint64_t (*what)(PageList&)) {
+    auto const request = TRY(GuestPointer<abi::DomainIdArgument>{argument}.read());
+    Domain& d = *TRY(target_domain(c, request.domain));
+    return static_cast<int64_t>(d.pages.with([&](PageList& list) { return what(list); }));
+}
+
+} // namespace
+
+void add_machine_memory(uint64_t start, uint64_t size, uint32_t type) {
+    if (machine_map_entries < max_map_entries)
+        machine_map[machine_map_entries++] = {start, size, type};
+}
+
+Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
+    using abi::MemoryOperation;
+    switch (static_cast<MemoryOperation>(command & 0x3f)) {
+    case MemoryOperation::increase_reservation:
+        return increase_reservation(c, argument, false);
+    case MemoryOperation::populate_physmap:
+        return increase_reservation(c, argument, true);
+    case MemoryOperation::decrease_reservation:
+        return decrease_reservation(c, argument);
+    case MemoryOperation::maximum_ram_page:
+        return static_cast<int64_t>(frame_limit().raw() - 1);
+    case MemoryOperation::current_reservation:
+        return reservation_of(c, argument, [](PageList& list) { return list.count; });
+    case MemoryOperation::maximum_reservation:
+        return reservation_of(c, argument, [](PageList& list) { return list.maximum; });
+    case MemoryOperation::maximum_gpfn: {
+        auto const request = TRY(GuestPointer<abi::DomainIdArgument>{argument}.read());
+        Domain& d = *TRY(target_domain(c, request.domain));
+        return static_cast<int64_t>(d.shared_info ? d.shared_info->max_pfn : 0) - 1;
+    }
+    case MemoryOperation::machphys_mfn_list:
+        return give_m2p_frames(argument);
+    case MemoryOperation::machphys_mapping: {
+        abi::MachphysMapping const mapping{layout::machine_to_physical, layout::machine_to_physical + layout::slot_size,
+                                           frame_limit().raw() - 1};
+        TRY(GuestPointer<abi::MachphysMapping>{argument}.write(mapping));
+        return 0;
+    }
+    case MemoryOperation::machine_memory_map:
+        if (!c.domain.hardware)
+            return Errno::perm;
+        return give_memory_map(argument);
+    case MemoryOperation::memory_map:
+        return Errno::nosys; // Domain 0 has none of its own: it reads the machine's
+    case MemoryOperation::exchange:
+        return exchange(c, argument);
+    default:
+        return Errno::nosys;
+    }
+}
+
+} // namespace hearth

@@ -1,0 +1,263 @@
+#include "abi/physdev.h"
+#include "control/control.h"
+#include "console/log.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_page.h"
+#include "event/event.h"
+#include "irq/irq.h"
+#include "memory/direct_map.h"
+
+namespace hearth {
+namespace {
+
+/// What stands behind each physical interrupt of the hardware domain: an interrupt of the machine, and its event port.
+struct Pirq {
+    bool mapped = false;
+    uint16_t irq = 0;
+    std::atomic<uint32_t> port{0};
+};
+/// Only the one hardware domain has any.
+struct Pirqs {
+    Pirq entries[irq_limit];
+    uint8_t* eoi_map = nullptr; // bit for each that needs an end; shared with the guest
+};
+constinit Pirqs pirqs;
+constinit SpinLock pirqs_lock{Rank::domain};
+
+constinit uint64_t console_lines = 0; // a bit for each GSI below 64
+
+void raise(void* domain, unsigned irq) {
+    // Message interrupts have the number of their pirq; lines too.
+    if (uint32_t const port = pirqs.entries[irq].port.load(std::memory_order_acquire))
+        send_event(*static_cast<Domain*>(domain), port);
+}
+
+Pirq* mapped(uint32_t pirq) {
+    return pirq < irq_limit && pirqs.entries[pirq].mapped ? &pirqs.entries[pirq] : nullptr;
+}
+
+void publish_eoi(uint32_t pirq) {
+    if (pirqs.eoi_map && irq_needs_end(pirq))
+        __atomic_fetch_or(&pirqs.eoi_map[pirq / 8], static_cast<uint8_t>(1u << (pirq % 8)), __ATOMIC_RELAXED);
+}
+
+Result<> map(uint32_t pirq) {
+    if (pirq >= irq_limit || console_owns(pirq))
+        return Errno::inval;
+    pirqs.entries[pirq].mapped = true;
+    pirqs.entries[pirq].irq = static_cast<uint16_t>(pirq);
+    publish_eoi(pirq);
+    return {};
+}
+
+Result<> map_pirq(abi::MapPirq& request) {
+    LockGuard guard{pirqs_lock};
+    auto const bus = static_cast<uint8_t>(request.bus);
+    auto const devfn = static_cast<uint8_t>(request.devfn);
+    switch (static_cast<abi::MapPirqType>(request.type)) {
+    case abi::MapPirqType::gsi:
+        if (request.index < 0 || static_cast<unsigned>(request.index) >= gsi_limit())
+            return Errno::inval;
+        TRY(map(static_cast<uint32_t>(request.index)));
+        request.pirq = request.index;
+        return {};
+    case abi::MapPirqType::msi:
+    case abi::MapPirqType::msi_segment:
+    case abi::MapPirqType::multi_msi: {
+        bool const many = static_cast<abi::MapPirqType>(request.type) == abi::MapPirqType::multi_msi;
+        if ((request.bus >> 16) != 0 || request.entry < 0 || request.entry > 2048)
+            return Errno::inval;
+        unsigned const count = many ? static_cast<unsigned>(request.entry) : 1;
+        if (count == 0 || count > 32)
+            return Errno::inval;
+        bool const extended = request.table_base != 0 && !many;
+        MessageSource const source{bus, devfn, extended, extended ? static_cast<uint16_t>(request.entry) : uint16_t{0}};
+        unsigned const first = TRY(irq_allocate_message(source, count));
+        for (unsigned i = 0; i < count; ++i)
+            TRY(map(first + i));
+        request.pirq = static_cast<int32_t>(first);
+        return {};
+    }
+    default:
+        return Errno::inval;
+    }
+}
+
+Result<> unmap_pirq(int32_t number) {
+    LockGuard guard{pirqs_lock};
+    Pirq* const pirq = number >= 0 ? mapped(static_cast<uint32_t>(number)) : nullptr;
+    if (!pirq)
+        return Errno::inval;
+    if (pirq->port.load())
+        return Errno::busy;
+    irq_free_message(pirq->irq);
+    pirq->mapped = false;
+    return {};
+}
+
+/// Reads an argument, runs `function` on it, and writes it back.
+template <class T, class Function>
+Result<int64_t> updating(uint64_t argument, Function&& function) {
+    GuestPointer<T> const pointer{argument};
+    T request = TRY(pointer.read());
+    TRY(function(request));
+    TRY(pointer.write(request));
+    return 0;
+}
+
+Result<> set_eoi_map(Context& c, uint64_t frame) {
+    if (pirqs.eoi_map)
+        return Errno::busy;
+    Mfn const page = TRY(hold_writable_page(c.domain, frame));
+    pirqs.eoi_map = direct<uint8_t>(page);
+    for (uint32_t i = 0; i < irq_limit; ++i)
+        if (pirqs.entries[i].mapped)
+            publish_eoi(i);
+    return {};
+}
+
+Result<> io_privilege(Context& c, uint32_t iopl) {
+    if (iopl > 3)
+        return Errno::inval;
+    set_io_privilege(c.vcpu, static_cast<uint8_t>(iopl));
+    return {};
+}
+
+Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, uint64_t argument) {
+    using abi::PhysdevOperation;
+    switch (operation) {
+    case PhysdevOperation::apic_read:
+        return updating<abi::PhysdevApic>(argument, [](abi::PhysdevApic& r) -> Result<> {
+            r.value = TRY(io_apic_read_for_guest(r.base, r.reg));
+            return {};
+        });
+    case PhysdevOperation::apic_write: // Hearth programs the IO-APICs itself
+        return Errno::perm;
+    case PhysdevOperation::alloc_irq_vector:
+        return updating<abi::PhysdevIrq>(argument, [](abi::PhysdevIrq& r) -> Result<> {
+            if (r.irq >= gsi_limit())
+                return Errno::inval;
+            r.vector = r.irq;
+            LockGuard guard{pirqs_lock};
+            return map(r.irq);
+        });
+    case PhysdevOperation::map_pirq:
+        return updating<abi::MapPirq>(argument, [&](abi::MapPirq& r) -> Result<> {
+            Domain& d = *TRY(target_domain(c, r.domain));
+            return &d == &c.domain ? map_pirq(r) : Result<>{Errno::nosys};
+        });
+    case PhysdevOperation::unmap_pirq: {
+        auto const r = TRY(GuestPointer<abi::UnmapPirq>{argument}.read());
+        TRY(unmap_pirq(r.pirq));
+        return 0;
+    }
+    case PhysdevOperation::setup_gsi: {
+        auto const r = TRY(GuestPointer<abi::SetupGsi>{argument}.read());
+        if (r.gsi < 0)
+            return Errno::inval;
+        TRY(irq_set_line_mode(static_cast<unsigned>(r.gsi), {.level = r.triggering != 0, .active_low = r.polarity != 0}));
+        return 0;
+    }
+    case PhysdevOperation::pci_mmcfg_reserved:
+        TRY(GuestPointer<abi::PciMmcfgReserved>{argument}.read());
+        return 0; // Hearth reaches configuration space by ports
+    case PhysdevOperation::pci_device_add:
+    case PhysdevOperation::pci_device_remove:
+        // Read for its address; devices are kept track of when there is an IOMMU to isolate them.
+        TRY(GuestPointer<abi::PciDevice>{argument}.read());
+        return 0;
+    case PhysdevOperation::restore_msi:
+    case PhysdevOperation::restore_msi_ext: {
+        auto const r = TRY(GuestPointer<abi::PciDevice>{argument}.read());
+        irq_restore_messages(r.bus, r.devfn);
+        return 0;
+    }
+    case PhysdevOperation::prepare_msix:
+    case PhysdevOperation::release_msix:
+        TRY(GuestPointer<abi::PciDevice>{argument}.read());
+        return 0;
+    case PhysdevOperation::get_free_pirq:
+        return Errno::nosys;
+    default:
+        return Errno::nosys;
+    }
+}
+
+} // namespace
+
+bool console_owns(uint32_t gsi) { return gsi < 64 && (console_lines >> gsi & 1); }
+void set_console_line(uint32_t gsi) {
+    if (gsi < 64)
+        console_lines |= uint64_t{1} << gsi;
+}
+
+Result<int64_t> do_physdev_op(Context& c, uint32_t command, uint64_t argument) {
+    using abi::PhysdevOperation;
+    switch (static_cast<PhysdevOperation>(command)) {
+    case PhysdevOperation::eoi: {
+        auto const r = TRY(GuestPointer<abi::PhysdevEoi>{argument}.read());
+        if (!c.domain.hardware || !mapped(r.irq))
+            return Errno::inval;
+        irq_end(pirqs.entries[r.irq].irq);
+        return 0;
+    }
+    case PhysdevOperation::irq_status_query:
+        return updating<abi::IrqStatusQuery>(argument, [&](abi::IrqStatusQuery& r) -> Result<> {
+            if (r.irq >= irq_limit)
+                return Errno::inval;
+            r.flags = irq_needs_end(r.irq) ? abi::irq_needs_eoi | abi::irq_shared : 0;
+            return {};
+        });
+    case PhysdevOperation::pirq_eoi_gmfn_v2: {
+        auto const r = TRY(GuestPointer<abi::PirqEoiGmfn>{argument}.read());
+        TRY(set_eoi_map(c, r.gmfn));
+        return 0;
+    }
+    case PhysdevOperation::set_iopl: {
+        auto const r = TRY(GuestPointer<abi::SetIopl>{argument}.read());
+        TRY(io_privilege(c, r.iopl));
+        return 0;
+    }
+    case PhysdevOperation::set_iobitmap: {
+        auto const r = TRY(GuestPointer<abi::SetIobitmap>{argument}.read());
+        if (r.port_count > 65536)
+            return Errno::inval;
+        set_io_bitmap(c.vcpu, r.bitmap, r.port_count);
+        return 0;
+    }
+    default:
+        if (!c.domain.hardware)
+            return Errno::perm;
+        return hardware_operation(c, static_cast<PhysdevOperation>(command), argument);
+    }
+}
+
+Result<> pirq_bound(Domain& domain, uint32_t number, uint32_t port, bool) {
+    if (!domain.hardware)
+        return Errno::perm;
+    LockGuard guard{pirqs_lock};
+    if (number >= irq_limit)
+        return Errno::inval;
+    if (!mapped(number)) // old kernels bind lines without mapping them
+        TRY(map(number));
+    Pirq& pirq = pirqs.entries[number];
+    if (pirq.port.load())
+        return Errno::exist;
+    pirq.port.store(port, std::memory_order_release);
+    if (auto bound = irq_bind(pirq.irq, raise, &domain); !bound) {
+        pirq.port.store(0);
+        return bound;
+    }
+    return {};
+}
+
+void pirq_unbound(Domain&, uint32_t number) {
+    LockGuard guard{pirqs_lock};
+    Pirq* const pirq = mapped(number);
+    if (!pirq)
+        return;
+    irq_unbind(pirq->irq);
+    pirq->port.store(0);
+}
+
+} // namespace hearth

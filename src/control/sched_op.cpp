@@ -1,0 +1,283 @@
+#include "abi/operations.h"
+#include "console/console.h"
+#include "console/log.h"
+#include "arch/intrinsics.h"
+#include "control/control.h"
+#include "cpu/cpu.h"
+#include "cpu/crash.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_page.h"
+#include "event/event.h"
+#include "memory/direct_map.h"
+#include "time/clock.h"
+
+#include <cstddef>
+
+namespace hearth {
+namespace {
+
+using abi::SchedOperation;
+using abi::VcpuOperation;
+
+bool must_leave(Vcpu const& v) {
+    return v.domain.shutdown.load() != ShutdownState::running || !v.online.load();
+}
+
+Result<int64_t> block(Vcpu& v) {
+    v.info->upcall_mask = 0;
+    while (!__atomic_load_n(&v.info->upcall_pending, __ATOMIC_ACQUIRE) && !v.nmi_pending && !must_leave(v))
+        sleep_current();
+    return 0;
+}
+
+Result<int64_t> poll(Context& c, uint64_t argument) {
+    auto const request = TRY(GuestPointer<abi::SchedPoll>{argument}.read());
+    constexpr uint32_t most = 128;
+    if (request.port_count > most)
+        return Errno::inval;
+    uint32_t ports[most];
+    TRY((GuestPointer<uint32_t>{request.ports}.read_many({ports, request.port_count})));
+    Vcpu& v = c.vcpu;
+    auto const any_pending = [&] {
+        for (uint32_t i = 0; i < request.port_count; ++i)
+            if (event_is_pending(c.domain, ports[i]))
+                return true;
+        return false;
+    };
+    v.poll_timeout.store(false);
+    v.polling.store(true);
+    if (request.timeout)
+        v.poll_timer.set(request.timeout);
+    while (!any_pending() && !v.poll_timeout.load() && !must_leave(v) &&
+           !(v.info->upcall_pending && !v.info->upcall_mask))
+        sleep_current();
+    v.polling.store(false);
+    v.poll_timer.stop();
+    return 0;
+}
+
+Result<int64_t> shut_down(Context& c, uint32_t reason) {
+    if (reason > static_cast<uint32_t>(abi::ShutdownReason::soft_reset))
+        return Errno::inval;
+    shutdown_domain(c.domain, reason);
+    return 0;
+}
+
+Result<> register_info(Context& c, Vcpu& v, abi::RegisterVcpuInfo const& request) {
+    if (request.offset > page_size - sizeof(abi::VcpuInfo) || request.offset % 8 != 0)
+        return Errno::inval;
+    if (v.info_page)
+        return Errno::inval; // once is for ever
+    if (&v != &c.vcpu && v.online.load())
+        return Errno::inval;
+    Mfn const page = TRY(hold_writable_page(c.domain, request.mfn));
+    v.info_page = PageRef::adopt(page);
+    auto* const info = direct<abi::VcpuInfo>(PhysicalAddress{address_of(page).raw() + request.offset});
+    *info = *v.info;
+    v.info = info;
+    // Whatever was on its way to the old place is found by looking once.
+    info->pending_select = ~uint64_t{0};
+    __atomic_store_n(&info->upcall_pending, uint8_t{1}, __ATOMIC_RELEASE);
+    update_time_info(v);
+    return {};
+}
+
+abi::RunstateInfo runstate_of(Vcpu const& v) {
+    RunTimes const times = v.times();
+    abi::RunstateInfo info{static_cast<uint32_t>(times.state), 0, times.since, {}};
+    for (unsigned i = 0; i < 4; ++i)
+        info.time[i] = times.spent[i];
+    return info;
+}
+
+Result<int64_t> bring_up(Vcpu& v) {
+    if (!v.initialised)
+        return Errno::inval;
+    if (!v.online.exchange(true)) {
+        if (v.period)
+            v.periodic.set(now_ns() + v.period);
+        start(v);
+    }
+    return 0;
+}
+
+Result<int64_t> take_down(Context& c, Vcpu& v) {
+    // The last one stops the machine instead; Linux never asks for that.
+    if (v.online.exchange(false)) {
+        v.periodic.stop();
+        v.singleshot.stop();
+        if (&v != &c.vcpu) {
+            wake(v);
+            kick(v);
+        }
+    }
+    return 0;
+}
+
+Result<int64_t> singleshot(Vcpu& v, abi::SetSingleshotTimer const& request) {
+    constexpr int64_t time_expired = 62; // ETIME
+    if ((request.flags & abi::timer_must_be_future) && request.timeout < now_ns())
+        return -time_expired;
+    v.singleshot.set(request.timeout);
+    return 0;
+}
+
+} // namespace
+
+Result<int64_t> do_sched_op(Context& c, uint32_t command, uint64_t argument) {
+    switch (static_cast<SchedOperation>(command)) {
+    case SchedOperation::yield:
+        yield_current();
+        return 0;
+    case SchedOperation::block:
+        return block(c.vcpu);
+    case SchedOperation::shutdown:
+        return shut_down(c, TRY(GuestPointer<abi::SchedShutdown>{argument}.read()).reason);
+    case SchedOperation::poll:
+        return poll(c, argument);
+    case SchedOperation::remote_shutdown: {
+        auto const request = TRY(GuestPointer<abi::SchedRemoteShutdown>{argument}.read());
+        Domain& d = *TRY(target_domain(c, request.domain));
+        if (&d == &c.domain)
+            return Errno::perm;
+        shutdown_domain(d, request.reason);
+        return 0;
+    }
+    case SchedOperation::shutdown_code:
+        c.domain.shutdown_reason = TRY(GuestPointer<abi::SchedShutdown>{argument}.read()).reason;
+        return 0;
+    case SchedOperation::watchdog:
+    case SchedOperation::pin_override:
+        return Errno::nosys;
+    }
+    return Errno::nosys;
+}
+
+Result<int64_t> do_set_timer_op(Context& c, uint64_t timeout) {
+    if (timeout == 0)
+        c.vcpu.singleshot.stop();
+    else
+        c.vcpu.singleshot.set(timeout);
+    return 0;
+}
+
+Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64_t argument) {
+    Vcpu* const target = c.domain.vcpu(number);
+    if (!target)
+        return Errno::noent;
+    Vcpu& v = *target;
+    bool const own = &v == &c.vcpu;
+    switch (static_cast<VcpuOperation>(command)) {
+    case VcpuOperation::initialise:
+        if (v.initialised)
+            return Errno::exist;
+        TRY(initialise_vcpu(c, v, argument));
+        return 0;
+    case VcpuOperation::up:
+        return bring_up(v);
+    case VcpuOperation::down:
+        return take_down(c, v);
+    case VcpuOperation::is_up:
+        return v.online.load() ? 1 : 0;
+    case VcpuOperation::get_runstate_info:
+        TRY(GuestPointer<abi::RunstateInfo>{argument}.write(runstate_of(v)));
+        return 0;
+    case VcpuOperation::register_runstate_memory_area: {
+        auto const area = TRY(GuestPointer<abi::MemoryArea>{argument}.read());
+        v.runstate_area = GuestAddress{area.address};
+        if (own)
+            TRY(GuestPointer<abi::RunstateInfo>{area.address}.write(runstate_of(v)));
+        return 0;
+    }
+    case VcpuOperation::register_vcpu_time_memory_area: {
+        auto const area = TRY(GuestPointer<abi::MemoryArea>{argument}.read());
+        v.time_area = GuestAddress{area.address};
+        update_time_info(v);
+        if (own)
+            TRY(GuestPointer<abi::VcpuTimeInfo>{area.address}.write(v.info->time));
+        return 0;
+    }
+    case VcpuOperation::set_periodic_timer: {
+        auto const request = TRY(GuestPointer<abi::SetPeriodicTimer>{argument}.read());
+        constexpr uint64_t shortest = 1'000'000, longest = 10'000'000'000'000;
+        if (request.period < shortest || request.period > longest)
+            return Errno::inval;
+        v.period = request.period;
+        v.periodic.set(now_ns() + v.period);
+        return 0;
+    }
+    case VcpuOperation::stop_periodic_timer:
+        v.period = 0;
+        v.periodic.stop();
+        return 0;
+    case VcpuOperation::set_singleshot_timer:
+        if (!own)
+            return Errno::inval;
+        return singleshot(v, TRY(GuestPointer<abi::SetSingleshotTimer>{argument}.read()));
+    case VcpuOperation::stop_singleshot_timer:
+        if (!own)
+            return Errno::inval;
+        v.singleshot.stop();
+        return 0;
+    case VcpuOperation::register_vcpu_info:
+        TRY(register_info(c, v, TRY(GuestPointer<abi::RegisterVcpuInfo>{argument}.read())));
+        return 0;
+    case VcpuOperation::send_nmi:
+        v.nmi_pending = true;
+        wake(v);
+        kick(v);
+        return 0;
+    case VcpuOperation::get_physid:
+        if (!c.domain.vcpus_pinned)
+            return Errno::inval;
+        TRY(GuestPointer<abi::VcpuPhysicalId>{argument}.write(
+            {uint64_t{v.cpu()} << 32 | cpu_block(v.cpu()).apic_id}));
+        return 0;
+    }
+    return Errno::nosys;
+}
+
+Result<int64_t> do_console_io(Context& c, uint32_t command, uint32_t count, uint64_t buffer) {
+    switch (static_cast<abi::ConsoleOperation>(command)) {
+    case abi::ConsoleOperation::write: {
+        if (!c.domain.hardware)
+            return Errno::perm;
+        char text[128];
+        for (uint32_t done = 0; done < count;) {
+            uint32_t const part = count - done < sizeof text ? count - done : uint32_t{sizeof text};
+            TRY(copy_from_guest(text, GuestAddress{buffer + done}, part));
+            console_write({text, part});
+            done += part;
+            preempt_point();
+        }
+        return 0;
+    }
+    case abi::ConsoleOperation::read: {
+        if (!c.domain.hardware)
+            return Errno::perm;
+        char text[128];
+        size_t const got = console_read_input({text, count < sizeof text ? count : sizeof text});
+        TRY(copy_to_guest(GuestAddress{buffer}, text, got));
+        return static_cast<int64_t>(got);
+    }
+    }
+    return Errno::nosys;
+}
+
+void domain_was_shut_down(Domain& domain) {
+    if (!domain.hardware)
+        return;
+    switch (static_cast<abi::ShutdownReason>(domain.shutdown_reason)) {
+    case abi::ShutdownReason::poweroff:
+        log_info("Domain 0 halted: the machine stops");
+        arch::halt_forever();
+    case abi::ShutdownReason::crash:
+        log_error("Domain 0 crashed");
+        leave_machine_after_crash();
+    default:
+        log_info("Domain 0 shut down: rebooting the machine");
+        reset_machine();
+    }
+}
+
+} // namespace hearth

@@ -1,0 +1,176 @@
+#include "domain/domain.h"
+
+#include "base/bits.h"
+#include "console/log.h"
+#include "memory/allocator.h"
+#include "memory/direct_map.h"
+#include "memory/tlb.h"
+#include "time/clock.h"
+
+namespace hearth {
+namespace {
+
+constinit Domain* domains[max_domains]{};
+
+void singleshot_expired(void* vcpu) { send_virq(*static_cast<Vcpu*>(vcpu), abi::virq_timer); }
+void periodic_expired(void* pointer) {
+    Vcpu& vcpu = *static_cast<Vcpu*>(pointer);
+    send_virq(vcpu, abi::virq_timer);
+    if (vcpu.period)
+        vcpu.periodic.set(now_ns() + vcpu.period);
+}
+void poll_expired(void* pointer) {
+    Vcpu& vcpu = *static_cast<Vcpu*>(pointer);
+    vcpu.poll_timeout.store(true);
+    wake(vcpu);
+}
+
+} // namespace
+
+uint64_t Domain::clamp(uint64_t n) const { return clamp_index(n, vcpu_count); }
+
+Vcpu::Vcpu(Domain& owner, unsigned number)
+    : domain{owner}, id{number}, singleshot{singleshot_expired, this},
+      periodic{periodic_expired, this}, poll_timer{poll_expired, this} {}
+
+void Vcpu::describe(char* text, unsigned size) const {
+    TextBuffer<32> buffer;
+    format(buffer, "d{}v{}", domain.id, id);
+    std::string_view const view = buffer.view();
+    unsigned n = 0;
+    for (; n < view.size() && n + 1 < size; ++n)
+        text[n] = view[n];
+    if (size)
+        text[n] = 0;
+}
+
+Domain* find_domain(DomainId id) { return id < max_domains ? domains[clamp_index(id, max_domains)] : nullptr; }
+void register_domain(Domain& domain) { domains[domain.id] = &domain; }
+
+Result<Domain*> target_domain(Context const& context, DomainId id) {
+    if (id == domid_self || id == context.domain.id)
+        return &context.domain;
+    if (!context.domain.privileged)
+        return Errno::perm;
+    Domain* const found = find_domain(id);
+    if (!found)
+        return Errno::srch;
+    return found;
+}
+
+void give_frames_to(Domain& domain, Mfn first, uint64_t count) {
+    domain.pages.with([&](PageList& list) {
+        for (Mfn mfn = first; mfn < first + count; ++mfn) {
+            Page& page = page_at(mfn);
+            page.owner = domain.id;
+            page.previous = no_frame;
+            page.next = list.first;
+            if (list.first != no_frame)
+                page_at(Mfn{list.first}).previous = static_cast<uint32_t>(mfn.raw());
+            list.first = static_cast<uint32_t>(mfn.raw());
+            page.type.store(0, std::memory_order_relaxed);
+            page.unlisted = false;
+            page.state = PageState::guest;
+            page.references.store(Page::owners_reference | 1, std::memory_order_release);
+        }
+        list.count += count;
+    });
+}
+
+Result<Mfn> allocate_guest_frame(Domain& domain) {
+    bool const allowed = domain.pages.with([](PageList& list) { return list.count < list.maximum; });
+    if (!allowed)
+        return Errno::nomem;
+    Mfn const mfn = TRY(allocate_zeroed_frame());
+    give_frames_to(domain, mfn, 1);
+    return mfn;
+}
+
+Result<Mfn> allocate_shared_frame(Domain& domain) {
+    Mfn const mfn = TRY(allocate_zeroed_frame());
+    Page& page = page_at(mfn);
+    page.owner = domain.id;
+    page.unlisted = true;
+    page.type.store(0, std::memory_order_relaxed);
+    page.state = PageState::guest;
+    page.references.store(1, std::memory_order_release);
+    set_m2p(mfn, invalid_m2p_entry);
+    return mfn;
+}
+
+Result<> drop_owners_reference(Mfn mfn) {
+    Page& page = page_at(mfn);
+    uint32_t const old = page.references.fetch_and(~Page::owners_reference);
+    if (!(old & Page::owners_reference))
+        return Errno::inval;
+    PageRef::adopt(mfn).reset();
+    return {};
+}
+
+void last_reference_gone(Mfn mfn) {
+    Page& page = page_at(mfn);
+    Domain* const owner = find_domain(page.owner);
+    if (owner && !page.unlisted)
+        owner->pages.with([&](PageList& list) {
+            if (page.previous == no_frame)
+                list.first = page.next;
+            else
+                page_at(Mfn{page.previous}).next = page.next;
+            if (page.next != no_frame)
+                page_at(Mfn{page.next}).previous = page.previous;
+            --list.count;
+        });
+    set_m2p(mfn, invalid_m2p_entry);
+    page.flush_stamp.store(stale_from_now(), std::memory_order_relaxed);
+    // Scrubbed before anyone else may have it.
+    zero_page(mfn);
+    free_frames(mfn, 0);
+}
+
+void shutdown_domain(Domain& domain, uint32_t reason) {
+    if (domain.shutdown.exchange(ShutdownState::shut_down) == ShutdownState::shut_down)
+        return;
+    domain.shutdown_reason = reason;
+    for (unsigned i = 0; i < domain.vcpu_count; ++i)
+        if (domain.vcpus[i])
+            kick(*domain.vcpus[i]);
+    domain_was_shut_down(domain);
+}
+
+void crash_domain(Domain& domain, std::string_view reason) {
+    log_error("domain {} crashed: {}", domain.id, reason);
+    if (Thread& self = current_thread(); domain.vcpu_count && domain.vcpus[0] &&
+                                         domain.shutdown.load() == ShutdownState::running)
+        for (unsigned i = 0; i < domain.vcpu_count; ++i)
+            if (domain.vcpus[i] == &self)
+                print_guest_state(*domain.vcpus[i]);
+    shutdown_domain(domain, 3); // SHUTDOWN_crash
+}
+
+namespace {
+void begin_update(uint32_t& version) {
+    __atomic_store_n(&version, (version + 1) | 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+void end_update(uint32_t& version) { __atomic_store_n(&version, (version | 1) + 1, __ATOMIC_RELEASE); }
+} // namespace
+
+void update_wall_clock(Domain& domain) {
+    abi::SharedInfo& shared = *domain.shared_info;
+    WallClock const base = wall_clock_base();
+    begin_update(shared.wallclock_version);
+    shared.wallclock_seconds = static_cast<uint32_t>(base.seconds);
+    shared.wallclock_seconds_high = static_cast<uint32_t>(base.seconds >> 32);
+    shared.wallclock_nanoseconds = base.nanoseconds;
+    end_update(shared.wallclock_version);
+}
+
+void update_time_info(Vcpu& vcpu) {
+    if (!vcpu.info)
+        return;
+    begin_update(vcpu.info->time.version);
+    fill_time_info(vcpu.info->time);
+    end_update(vcpu.info->time.version);
+}
+
+} // namespace hearth

@@ -1,0 +1,129 @@
+// A domain: an operating system's share of the machine. And its vCPUs.
+#pragma once
+
+#include "abi/xen.h"
+#include "base/lock.h"
+#include "base/result.h"
+#include "cpu/mask.h"
+#include "memory/page.h"
+#include "sched/thread.h"
+#include "time/timer.h"
+
+#include <atomic>
+#include <string_view>
+
+namespace hearth {
+
+class EventTable; // event/
+class GrantTable; // grant/
+struct Vcpu;
+
+inline constexpr unsigned max_domain_vcpus = 128;
+inline constexpr DomainId max_domains = 1024;
+
+enum class ShutdownState : uint8_t { running, shut_down };
+
+/// The frames that a domain owns, newest first, linked through the frame table.
+struct PageList {
+    uint32_t first = no_frame;
+    uint64_t count = 0;
+    uint64_t maximum = 0;
+};
+
+struct Domain {
+    DomainId id = domid_invalid;
+    bool privileged = false; // may use the control interface
+    bool hardware = false;   // owns the machine's devices
+    bool vcpus_pinned = false;
+    unsigned vcpu_count = 0;
+    Vcpu* vcpus[max_domain_vcpus]{};
+    abi::SharedInfo* shared_info = nullptr;
+    Mfn shared_info_frame = invalid_mfn;
+    std::atomic<uint64_t> vm_assist{0};
+    /// CPUs whose TLB may hold this domain's translations.
+    std::atomic<uint64_t> dirty_cpus{0};
+    Guarded<PageList, Rank::page_list> pages;
+    EventTable* events = nullptr;
+    GrantTable* grants = nullptr;
+    std::atomic<ShutdownState> shutdown{ShutdownState::running};
+    uint32_t shutdown_reason = 0;
+
+    [[nodiscard]] bool assists(abi::VmAssist what) const {
+        return vm_assist.load(std::memory_order_relaxed) >> static_cast<unsigned>(what) & 1;
+    }
+    [[nodiscard]] CpuMask dirty() const { return {dirty_cpus.load(std::memory_order_acquire)}; }
+    [[nodiscard]] Vcpu* vcpu(uint64_t n) const {
+        return n < vcpu_count ? vcpus[clamp(n)] : nullptr;
+    }
+
+private:
+    [[nodiscard]] uint64_t clamp(uint64_t n) const;
+};
+
+struct Vcpu : Thread {
+    Vcpu(Domain& owner, unsigned number);
+
+    Domain& domain;
+    unsigned const id;
+    abi::VcpuInfo* info = nullptr;
+    PageRef info_page; // where the guest registered its own; empty: in the shared info page or nowhere
+    bool initialised = false;
+    std::atomic<bool> online{false};
+    std::atomic<bool> polling{false};
+    bool nmi_pending = false;
+    GuestAddress runstate_area{0};
+    GuestAddress time_area{0};
+    bool time_area_stale = false;
+    uint32_t virq_ports[abi::virq_count]{};
+    uint32_t poll_port = 0;
+    Timer singleshot;
+    Timer periodic;
+    uint64_t period = 10'000'000; // ns; 0: stopped
+    std::atomic<bool> poll_timeout{false};
+    Timer poll_timer;
+
+    void describe(char* text, unsigned size) const override;
+
+protected:
+    ~Vcpu() = default;
+};
+
+/// Who asked: the calling vCPU, and the domain that it belongs to.
+struct Context {
+    Vcpu& vcpu;
+    Domain& domain;
+};
+
+Domain* find_domain(DomainId id);
+/// The domain that a hypercall's argument names: DOMID_SELF, the caller's own, or another's if the caller is privileged.
+/// srch: no such domain; perm.
+Result<Domain*> target_domain(Context const& context, DomainId id);
+void register_domain(Domain& domain);
+
+/// Marks frames as the domain's: owner, books, references. They come from allocate_frames().
+void give_frames_to(Domain& domain, Mfn first, uint64_t count);
+/// A fresh zeroed frame of the domain's. nomem.
+Result<Mfn> allocate_guest_frame(Domain& domain);
+/// For structures that Hearth shares with it: not counted against its reservation, and never freed while in use, since one
+/// reference is the caller's.
+Result<Mfn> allocate_shared_frame(Domain& domain);
+/// Drops the owner's reference: the frame is freed when nobody uses it any more. inval if already dropped.
+Result<> drop_owners_reference(Mfn mfn);
+
+/// The guest made a mistake that it cannot survive: says why, with its registers, and stops it.
+void crash_domain(Domain& domain, std::string_view reason);
+void shutdown_domain(Domain& domain, uint32_t reason);
+
+/// Called when a domain shut down; owned by control/. Domain 0's means the machine's.
+void domain_was_shut_down(Domain& domain);
+/// Sends a virtual interrupt to a vCPU, or to a domain's vCPU 0; owned by event/.
+void send_virq(Vcpu& vcpu, uint32_t virq);
+void send_domain_virq(Domain& domain, uint32_t virq);
+/// Registers of the running guest, for messages; owned by the guest mode's folder.
+void print_guest_state(Vcpu& vcpu);
+
+/// The version counters tell a guest that reads along whether it saw a whole update.
+void update_wall_clock(Domain& domain);
+void update_time_info(Vcpu& vcpu);
+
+} // namespace hearth

@@ -1,0 +1,146 @@
+#include "emulate/emulate.h"
+
+#include "emulate/execute.h"
+
+#include <array>
+
+namespace hearth::emulate {
+namespace {
+
+enum class Kind : uint8_t { memory, string, port, port_string, privileged };
+
+Kind kind_of(Operation operation) {
+    switch (operation) {
+    case Operation::movs:
+    case Operation::stos:
+        return Kind::string;
+    case Operation::ins:
+    case Operation::outs:
+        return Kind::port_string;
+    case Operation::in:
+    case Operation::out:
+        return Kind::port;
+    default:
+        return operation < Operation::movs ? Kind::memory : Kind::privileged;
+    }
+}
+
+bool is_permitted(Instruction const& instruction, Permitted permitted) {
+    switch (kind_of(instruction.operation)) {
+    case Kind::memory:
+        return permitted.memory && instruction.memory;
+    case Kind::string:
+        return permitted.memory;
+    case Kind::port:
+    case Kind::port_string:
+        return permitted.port;
+    case Kind::privileged:
+        return permitted.privileged;
+    }
+    return false;
+}
+
+Access<> execute(Execution& execution) {
+    switch (kind_of(execution.instruction.operation)) {
+    case Kind::memory:
+        return execute_memory(execution);
+    case Kind::string:
+    case Kind::port_string:
+        return execute_string(execution);
+    default:
+        return execute_privileged(execution);
+    }
+}
+
+/// Where the code segment puts an instruction byte.
+Access<GuestAddress> code_address(Registers const& registers, CodeSize size, size_t byte,
+                                  Environment& environment) {
+    if (size == CodeSize::bits64)
+        return GuestAddress{registers.rip + byte};
+    Segment const segment = TRY(environment.segment(SegmentRegister::cs));
+    uint64_t const offset = (registers.rip + byte) & size_mask(4);
+    if (offset > segment.limit)
+        return raise(Vector::general_protection);
+    return GuestAddress{(segment.base + offset) & size_mask(4)};
+}
+
+Access<> attempt(Registers& registers, CodeSize size, Environment& environment, Permitted permitted,
+                 Outcome& outcome) {
+    Instruction const instruction = TRY(fetch_instruction(registers, size, environment));
+    if (!is_permitted(instruction, permitted))
+        return unhandled();
+    if (instruction.lock && !instruction.lockable)
+        return raise(Vector::invalid_opcode);
+
+    Execution execution{registers, instruction, environment, size};
+    TRY(execute(execution));
+    outcome.single_step = (registers.rflags & rflags::tf) != 0;
+    outcome.halted = execution.halted;
+    if (execution.again) {
+        outcome.status = Outcome::Status::again;
+        // Only a repetition that moved on is a step to report; a lost race did nothing yet.
+        outcome.single_step = outcome.single_step && instruction.repeat;
+    } else {
+        outcome.status = Outcome::Status::done;
+        execution.registers.rip += instruction.length;
+        if (size == CodeSize::bits32)
+            execution.registers.rip &= size_mask(4);
+        execution.registers.rflags &= ~rflags::rf;
+    }
+    registers = execution.registers;
+    return {};
+}
+
+} // namespace
+
+Access<Instruction> fetch_instruction(Registers const& registers, CodeSize size,
+                                      Environment& environment) {
+    if ((registers.rflags & rflags::vm) != 0)
+        return unhandled();
+    std::array<std::byte, longest_instruction> bytes{};
+    size_t wanted = bytes.size();
+    if (size == CodeSize::bits32) {
+        // Neither beyond the segment's limit nor around the end of the address space.
+        Segment const segment = TRY(environment.segment(SegmentRegister::cs));
+        uint64_t const offset = registers.rip & size_mask(4);
+        if (offset > segment.limit)
+            return raise(Vector::general_protection);
+        uint64_t const left = segment.limit - offset + 1;
+        wanted = left < wanted ? left : wanted;
+    }
+    GuestAddress const from = TRY(code_address(registers, size, 0, environment));
+    size_t got = TRY(environment.fetch(from, std::span{bytes}.first(wanted)));
+    got = got < wanted ? got : wanted;
+
+    Instruction instruction;
+    switch (decode(std::span{bytes}.first(got), size, instruction)) {
+    case DecodeStatus::done:
+        return instruction;
+    case DecodeStatus::too_long:
+        return raise(Vector::general_protection);
+    case DecodeStatus::unknown:
+        return unhandled();
+    case DecodeStatus::incomplete:
+        break;
+    }
+    // The byte after the last one that could be had says why there are no more.
+    GuestAddress const missing = TRY(code_address(registers, size, got, environment));
+    std::byte one{};
+    TRY(environment.fetch(missing, {&one, 1}));
+    return unhandled();
+}
+
+Outcome run(Registers& registers, CodeSize size, Environment& environment, Permitted permitted) {
+    Outcome outcome;
+    auto const result = attempt(registers, size, environment, permitted, outcome);
+    if (!result) {
+        outcome = {};
+        if (result.error().inject) {
+            outcome.status = Outcome::Status::exception;
+            outcome.exception = result.error().exception;
+        }
+    }
+    return outcome;
+}
+
+} // namespace hearth::emulate

@@ -1,0 +1,415 @@
+#include "event/event.h"
+
+#include "console/log.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_page.h"
+#include "event/table.h"
+#include "memory/allocator.h"
+
+namespace hearth {
+namespace {
+
+using State = Port::State;
+
+/// Virtual interrupts that each vCPU has for itself; the others are the domain's, on vCPU 0.
+constexpr bool is_per_vcpu(uint32_t virq) {
+    return virq == abi::virq_timer || virq == abi::virq_debug || virq == abi::virq_xenoprof || virq == abi::virq_xenpmu;
+}
+
+Result<Port*> used(EventTable& table, uint32_t number) {
+    Port* const port = table.find(number);
+    if (!port || port->state == State::free || port->state == State::reserved)
+        return Errno::inval;
+    return port;
+}
+
+Result<uint32_t> bind_virq(Domain& d, uint32_t virq, uint32_t vcpu_id) {
+    if (virq >= abi::virq_count)
+        return Errno::inval;
+    if (!is_per_vcpu(virq) && vcpu_id != 0)
+        return Errno::inval;
+    Vcpu* const vcpu = d.vcpu(vcpu_id);
+    if (!vcpu)
+        return Errno::noent;
+    EventTable& table = *d.events;
+    LockGuard guard{table.lock};
+    if (vcpu->virq_ports[virq])
+        return Errno::exist;
+    uint32_t const number = TRY(table.allocate());
+    Port& port = *table.find(number);
+    port.state = State::virq;
+    port.vcpu = static_cast<uint16_t>(vcpu_id);
+    port.number = virq;
+    vcpu->virq_ports[virq] = number;
+    return number;
+}
+
+Result<uint32_t> bind_ipi(Domain& d, uint32_t vcpu_id) {
+    if (!d.vcpu(vcpu_id))
+        return Errno::noent;
+    EventTable& table = *d.events;
+    LockGuard guard{table.lock};
+    uint32_t const number = TRY(table.allocate());
+    Port& port = *table.find(number);
+    port.state = State::ipi;
+    port.vcpu = static_cast<uint16_t>(vcpu_id);
+    return number;
+}
+
+Result<uint32_t> bind_pirq(Domain& d, abi::BindPirq const& request) {
+    uint32_t number;
+    {
+        LockGuard guard{d.events->lock};
+        number = TRY(d.events->allocate());
+        Port& port = *d.events->find(number);
+        port.state = State::pirq;
+        port.number = request.pirq;
+    }
+    // The interrupt may come as soon as it is bound: the port is ready for it.
+    auto bound = pirq_bound(d, request.pirq, number, request.flags & abi::bind_pirq_will_share);
+    if (!bound) {
+        LockGuard guard{d.events->lock};
+        d.events->release(number);
+        return bound.error();
+    }
+    return number;
+}
+
+Result<uint32_t> alloc_unbound(Context& c, abi::AllocUnbound const& request) {
+    Domain& d = *TRY(target_domain(c, request.dom));
+    LockGuard guard{d.events->lock};
+    uint32_t const number = TRY(d.events->allocate());
+    Port& port = *d.events->find(number);
+    port.state = State::unbound;
+    port.remote_domain = request.remote_dom == domid_self ? c.domain.id : request.remote_dom;
+    return number;
+}
+
+/// Both ends' locks, lower domain first; one if they are the same.
+class TwoLocks {
+    EventTable* first_;
+    EventTable* second_;
+
+public:
+    TwoLocks(Domain& a, Domain& b) __attribute__((no_thread_safety_analysis))
+        : first_{a.id <= b.id ? a.events : b.events}, second_{a.id == b.id ? nullptr : a.id < b.id ? b.events : a.events} {
+        first_->lock.lock();
+        if (second_)
+            second_->lock.lock_second();
+    }
+    ~TwoLocks() __attribute__((no_thread_safety_analysis)) {
+        if (second_)
+            second_->lock.unlock();
+        first_->lock.unlock();
+    }
+    TwoLocks(TwoLocks const&) = delete;
+    TwoLocks& operator=(TwoLocks const&) = delete;
+};
+
+Result<uint32_t> bind_interdomain(Context& c, abi::BindInterdomain const& request) {
+    DomainId const remote_id = request.remote_dom == domid_self ? c.domain.id : request.remote_dom;
+    Domain* const remote = find_domain(remote_id);
+    if (!remote || !remote->events)
+        return Errno::srch;
+    TwoLocks locks{c.domain, *remote};
+    uint32_t const number = TRY(c.domain.events->allocate());
+    Port* const other = remote->events->find(request.remote_port);
+    if (!other || other->state != State::unbound || other->remote_domain != c.domain.id) {
+        c.domain.events->release(number);
+        return Errno::inval;
+    }
+    Port& mine = *c.domain.events->find(number);
+    mine.state = State::interdomain;
+    mine.remote_domain = remote_id;
+    mine.remote_port = request.remote_port;
+    other->state = State::interdomain;
+    other->remote_port = number;
+    // Signals may have been lost while nobody listened.
+    c.domain.events->set_pending(number, mine);
+    return number;
+}
+
+Result<> close_interdomain(Domain& d, uint32_t number, DomainId remote_id) {
+    Domain* const remote = find_domain(remote_id);
+    if (!remote)
+        return Errno::inval;
+    TwoLocks locks{d, *remote};
+    Port* const port = d.events->find(number);
+    if (!port || port->state != State::interdomain || port->remote_domain != remote_id)
+        return Errno::again;
+    Port& other = *remote->events->find(port->remote_port);
+    other.state = State::unbound;
+    other.remote_domain = d.id;
+    other.remote_port = 0;
+    d.events->release(number);
+    return {};
+}
+
+Result<> close(Domain& d, uint32_t number) {
+    uint32_t unbind = ~0u;
+    DomainId remote = domid_invalid;
+    {
+        LockGuard guard{d.events->lock};
+        Port& port = *TRY(used(*d.events, number));
+        switch (port.state) {
+        case State::interdomain:
+            remote = port.remote_domain;
+            break;
+        case State::pirq:
+            unbind = port.number;
+            break;
+        case State::virq:
+            d.vcpus[is_per_vcpu(port.number) ? port.vcpu : 0]->virq_ports[port.number] = 0;
+            break;
+        default:
+            break;
+        }
+        if (remote == domid_invalid)
+            d.events->release(number);
+    }
+    if (unbind != ~0u)
+        pirq_unbound(d, unbind);
+    if (remote != domid_invalid) {
+        auto done = close_interdomain(d, number, remote);
+        // It changed hands meanwhile: now it is something else, or gone.
+        if (!done && done.error() == Errno::again)
+            return close(d, number);
+    }
+    return {};
+}
+
+Result<> send(Domain& d, uint32_t number) {
+    Domain* target = nullptr;
+    uint32_t target_port = 0;
+    {
+        LockGuard guard{d.events->lock};
+        Port& port = *TRY(used(*d.events, number));
+        if (port.state == State::ipi) {
+            d.events->set_pending(number, port);
+            return {};
+        }
+        if (port.state == State::unbound)
+            return {}; // nobody listens yet
+        if (port.state != State::interdomain)
+            return Errno::inval;
+        target = find_domain(port.remote_domain);
+        target_port = port.remote_port;
+    }
+    if (target)
+        send_event(*target, target_port);
+    return {};
+}
+
+Result<abi::EventStatus> status(Context& c, abi::EventStatus request) {
+    Domain& d = *TRY(target_domain(c, request.dom));
+    LockGuard guard{d.events->lock};
+    Port const* const port = d.events->find(request.port);
+    if (!port && (request.port == 0 || request.port >= d.events->limit()))
+        return Errno::inval;
+    request.detail[0] = request.detail[1] = 0;
+    request.vcpu = port ? port->vcpu : 0;
+    abi::EventState state = abi::EventState::closed;
+    switch (port ? port->state : State::free) {
+    case State::free:
+    case State::reserved:
+        break;
+    case State::unbound:
+        state = abi::EventState::unbound;
+        request.detail[0] = port->remote_domain;
+        break;
+    case State::interdomain:
+        state = abi::EventState::interdomain;
+        request.detail[0] = port->remote_domain;
+        request.detail[1] = port->remote_port;
+        break;
+    case State::pirq:
+        state = abi::EventState::pirq;
+        request.detail[0] = port->number;
+        break;
+    case State::virq:
+        state = abi::EventState::virq;
+        request.detail[0] = port->number;
+        break;
+    case State::ipi:
+        state = abi::EventState::ipi;
+        break;
+    }
+    request.status = static_cast<uint32_t>(state);
+    return request;
+}
+
+Result<> bind_vcpu(Domain& d, abi::BindVcpu const& request) {
+    if (!d.vcpu(request.vcpu))
+        return Errno::noent;
+    LockGuard guard{d.events->lock};
+    Port& port = *TRY(used(*d.events, request.port));
+    bool const movable = port.state == State::unbound || port.state == State::interdomain || port.state == State::pirq ||
+                         (port.state == State::virq && !is_per_vcpu(port.number));
+    if (!movable)
+        return Errno::inval;
+    port.vcpu = static_cast<uint16_t>(request.vcpu);
+    return {};
+}
+
+Result<> reset(Context& c, DomainId id) {
+    Domain& d = *TRY(target_domain(c, id));
+    for (uint32_t number = 1; number < d.events->limit(); ++number) {
+        bool open;
+        {
+            LockGuard guard{d.events->lock};
+            Port const* const port = d.events->find(number);
+            if (!port) {
+                number |= ports_per_bucket - 1;
+                continue;
+            }
+            open = port->state > State::reserved;
+        }
+        if (open)
+            (void)close(d, number);
+        preempt_point();
+    }
+    return {};
+}
+
+/// Holds a guest's frame, which may take waiting, before the lock is taken; gives it back if `function` fails.
+template <class Function>
+Result<> with_held_page(Domain& d, uint64_t frame, Function&& function) {
+    Mfn const page = TRY(hold_writable_page(d, frame));
+    Result<> const result = [&]() -> Result<> {
+        LockGuard guard{d.events->lock};
+        return function(page);
+    }();
+    if (!result)
+        release_writable_page(d, page);
+    return result;
+}
+
+/// Reads an argument, runs `function` on it, and writes its result to the argument's last field.
+template <class T, class Function>
+Result<int64_t> binding(uint64_t argument, uint32_t T::* out, Function&& function) {
+    GuestPointer<T> const pointer{argument};
+    T request = TRY(pointer.read());
+    request.*out = TRY(function(request));
+    TRY(pointer.write(request));
+    return 0;
+}
+template <class T, class Function>
+Result<int64_t> acting(uint64_t argument, Function&& function) {
+    T const request = TRY(GuestPointer<T>{argument}.read());
+    TRY(function(request));
+    return 0;
+}
+
+} // namespace
+
+Result<> events_create(Domain& domain) {
+    domain.events = TRY(make<EventTable>(domain));
+    return {};
+}
+
+Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argument) {
+    using abi::EventOperation;
+    Domain& d = c.domain;
+    switch (static_cast<EventOperation>(command)) {
+    case EventOperation::bind_interdomain:
+        return binding(argument, &abi::BindInterdomain::local_port,
+                       [&](abi::BindInterdomain const& r) { return bind_interdomain(c, r); });
+    case EventOperation::bind_virq:
+        return binding(argument, &abi::BindVirq::port,
+                       [&](abi::BindVirq const& r) { return bind_virq(d, r.virq, r.vcpu); });
+    case EventOperation::bind_pirq:
+        return binding(argument, &abi::BindPirq::port, [&](abi::BindPirq const& r) { return bind_pirq(d, r); });
+    case EventOperation::close:
+        return acting<abi::EventPort>(argument, [&](auto const& r) { return close(d, r.port); });
+    case EventOperation::send:
+        return acting<abi::EventPort>(argument, [&](auto const& r) { return send(d, r.port); });
+    case EventOperation::status: {
+        GuestPointer<abi::EventStatus> const pointer{argument};
+        TRY(pointer.write(TRY(status(c, TRY(pointer.read())))));
+        return 0;
+    }
+    case EventOperation::alloc_unbound:
+        return binding(argument, &abi::AllocUnbound::port,
+                       [&](abi::AllocUnbound const& r) { return alloc_unbound(c, r); });
+    case EventOperation::bind_ipi:
+        return binding(argument, &abi::BindIpi::port, [&](abi::BindIpi const& r) { return bind_ipi(d, r.vcpu); });
+    case EventOperation::bind_vcpu:
+        return acting<abi::BindVcpu>(argument, [&](auto const& r) { return bind_vcpu(d, r); });
+    case EventOperation::unmask:
+        return acting<abi::EventPort>(argument, [&](auto const& r) -> Result<> {
+            LockGuard guard{d.events->lock};
+            d.events->unmask(r.port, *TRY(used(*d.events, r.port)));
+            return {};
+        });
+    case EventOperation::reset:
+        return acting<abi::EventReset>(argument, [&](auto const& r) { return reset(c, r.dom); });
+    case EventOperation::init_control: {
+        GuestPointer<abi::InitControl> const pointer{argument};
+        abi::InitControl request = TRY(pointer.read());
+        Vcpu* const vcpu = d.vcpu(request.vcpu);
+        if (!vcpu)
+            return Errno::noent;
+        request.link_bits = abi::fifo::link_bits;
+        TRY(with_held_page(d, request.control_gfn,
+                           [&](Mfn page) { return d.events->init_control(*vcpu, page, request.offset); }));
+        TRY(pointer.write(request));
+        return 0;
+    }
+    case EventOperation::expand_array:
+        return acting<abi::ExpandArray>(argument, [&](auto const& r) {
+            return with_held_page(d, r.array_gfn, [&](Mfn page) { return d.events->expand(page); });
+        });
+    case EventOperation::set_priority:
+        return acting<abi::SetPriority>(argument, [&](auto const& r) -> Result<> {
+            LockGuard guard{d.events->lock};
+            return d.events->set_priority(*TRY(used(*d.events, r.port)), r.priority);
+        });
+    }
+    return Errno::nosys;
+}
+
+void send_event(Domain& domain, uint32_t number) {
+    LockGuard guard{domain.events->lock};
+    Port* const port = domain.events->find(number);
+    if (port && port->state > State::reserved)
+        domain.events->set_pending(number, *port);
+}
+
+bool event_is_pending(Domain& domain, uint32_t number) {
+    LockGuard guard{domain.events->lock};
+    Port* const port = domain.events->find(number);
+    return port && port->state > State::reserved && domain.events->is_pending(number, *port);
+}
+
+void notify_vcpu(Vcpu& vcpu) {
+    if (__atomic_exchange_n(&vcpu.info->upcall_pending, uint8_t{1}, __ATOMIC_ACQ_REL))
+        return;
+    wake(vcpu);
+    kick(vcpu);
+}
+
+void send_virq(Vcpu& vcpu, uint32_t virq) {
+    if (uint32_t const port = vcpu.virq_ports[virq])
+        send_event(vcpu.domain, port);
+}
+void send_domain_virq(Domain& domain, uint32_t virq) {
+    if (domain.vcpu_count)
+        send_virq(*domain.vcpus[0], virq);
+}
+
+void print_events(Domain& domain) {
+    LockGuard guard{domain.events->lock};
+    for (uint32_t number = 1; number < domain.events->limit(); ++number) {
+        Port const* const port = domain.events->find(number);
+        if (!port) {
+            number |= ports_per_bucket - 1;
+            continue;
+        }
+        if (port->state > State::reserved)
+            log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state, port->vcpu, port->number,
+                     port->remote_domain, port->remote_port,
+                     domain.events->is_pending(number, *port) ? " pending" : "");
+    }
+}
+
+} // namespace hearth

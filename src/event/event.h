@@ -1,0 +1,27 @@
+// Event channels: how domains, devices and Hearth itself get a vCPU's attention. (public/event_channel.h)
+#pragma once
+
+#include "domain/domain.h"
+
+namespace hearth {
+
+/// Gives a new domain its table. nomem.
+Result<> events_create(Domain& domain);
+
+Result<int64_t> do_event_channel_op(Context& context, uint32_t command, uint64_t argument);
+
+/// Marks a port of the domain's as pending and tells its vCPU.
+void send_event(Domain& domain, uint32_t port);
+/// Whether a port is pending, for poll. False for a port that does not exist.
+bool event_is_pending(Domain& domain, uint32_t port);
+/// Has a vCPU look at its events: marks its upcall pending and wakes it.
+void notify_vcpu(Vcpu& vcpu);
+
+/// For the debug keys: pending ports and such.
+void print_events(Domain& domain);
+
+/// A guest binds or unbinds a physical interrupt; owned by control/. Errors go to the guest.
+Result<> pirq_bound(Domain& domain, uint32_t pirq, uint32_t port, bool will_share);
+void pirq_unbound(Domain& domain, uint32_t pirq);
+
+} // namespace hearth

@@ -1,0 +1,209 @@
+#include "event/table.h"
+
+#include "base/bits.h"
+#include "event/event.h"
+#include "memory/allocator.h"
+#include "memory/direct_map.h"
+
+#include <algorithm>
+
+namespace hearth {
+namespace {
+
+constexpr unsigned bits_per_word = 64;
+
+bool test_and_set(uint64_t& word, unsigned n) {
+    return __atomic_fetch_or(&word, bit(n), __ATOMIC_ACQ_REL) & bit(n);
+}
+
+} // namespace
+
+Port* EventTable::find(uint32_t number) {
+    if (number == 0 || number >= limit())
+        return nullptr;
+    Port* const bucket = buckets_[clamp_index(number / ports_per_bucket, bucket_count)];
+    return bucket ? &bucket[number % ports_per_bucket] : nullptr;
+}
+
+Port* EventTable::grow(uint32_t number) {
+    Port*& bucket = buckets_[number / ports_per_bucket];
+    if (!bucket) {
+        auto bytes = allocate_bytes(sizeof(Port) * ports_per_bucket);
+        if (!bytes)
+            return nullptr;
+        bucket = static_cast<Port*>(*bytes);
+        for (unsigned i = 0; i < ports_per_bucket; ++i)
+            new (&bucket[i]) Port{};
+    }
+    return &bucket[number % ports_per_bucket];
+}
+
+Result<uint32_t> EventTable::allocate() {
+    for (uint32_t number = first_free_; number < limit(); ++number) {
+        Port* const port = grow(number);
+        if (!port)
+            return Errno::nomem;
+        if (port->state != Port::State::free)
+            continue;
+        *port = {};
+        port->state = Port::State::reserved;
+        first_free_ = number + 1;
+        return number;
+    }
+    return Errno::nospc;
+}
+
+void EventTable::release(uint32_t number) {
+    Port& port = *find(number);
+    clear_pending(number, port);
+    // Its last place in a queue is remembered: the guest may not have consumed it yet.
+    Port const old = port;
+    port = {};
+    port.queued_vcpu = old.queued_vcpu;
+    port.queued_priority = old.queued_priority;
+    first_free_ = std::min(first_free_, number);
+}
+
+uint32_t* EventTable::word_of(uint32_t number) {
+    unsigned const page = number / words_per_page;
+    return page < word_pages_ ? &words_[clamp_index(page, max_word_pages)][number % words_per_page] : nullptr;
+}
+
+void EventTable::set_pending(uint32_t number, Port& port) {
+    Vcpu* const vcpu = domain_.vcpu(port.vcpu);
+    if (!vcpu)
+        return;
+    if (!fifo_) {
+        abi::SharedInfo& shared = *domain_.shared_info;
+        unsigned const index = number / bits_per_word, n = number % bits_per_word;
+        if (test_and_set(shared.event_pending[index], n))
+            return;
+        if (!(__atomic_load_n(&shared.event_mask[index], __ATOMIC_ACQUIRE) & bit(n)) &&
+            !test_and_set(vcpu->info->pending_select, index))
+            notify_vcpu(*vcpu);
+    } else if (uint32_t* const word = word_of(number)) {
+        __atomic_fetch_or(word, abi::fifo::pending, __ATOMIC_ACQ_REL);
+        link(number, port, *word);
+    } else {
+        port.early_pending = true;
+    }
+    if (vcpu->polling.load(std::memory_order_acquire))
+        wake(*vcpu);
+}
+
+void EventTable::link(uint32_t number, Port& port, uint32_t& word) {
+    using namespace abi;
+    uint32_t const now = __atomic_load_n(&word, __ATOMIC_ACQUIRE);
+    if (now & (fifo::masked | fifo::linked))
+        return;
+    Vcpu* const vcpu = domain_.vcpu(port.vcpu);
+    FifoVcpu* const target = fifo_vcpus_[vcpu->id];
+    if (!target || !target->control)
+        return;
+    // It may be the tail of a queue that it used to belong to; that queue must not link on from it any more.
+    if (FifoVcpu* const old = fifo_vcpus_[port.queued_vcpu])
+        if (FifoQueue& queue = old->queues[port.queued_priority]; queue.tail == number)
+            queue.tail = 0;
+    // The guest may take it off at any moment, and write what it likes: nothing here loops on what it does.
+    if (__atomic_fetch_or(&word, fifo::linked, __ATOMIC_ACQ_REL) & fifo::linked)
+        return;
+    FifoQueue& queue = target->queues[port.priority];
+    port.queued_vcpu = static_cast<uint16_t>(vcpu->id);
+    port.queued_priority = port.priority;
+    bool appended = false;
+    if (queue.tail != 0) {
+        if (uint32_t* const tail = word_of(queue.tail)) {
+            uint32_t seen = __atomic_load_n(tail, __ATOMIC_ACQUIRE);
+            for (unsigned tries = 0; tries < 8 && (seen & fifo::linked) && !appended; ++tries)
+                appended = __atomic_compare_exchange_n(tail, &seen, (seen & ~fifo::link_mask) | number, false,
+                                                       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+        }
+    }
+    if (!appended)
+        __atomic_store_n(&target->control->head[port.priority], number, __ATOMIC_RELEASE);
+    queue.tail = number;
+    uint32_t const ready = 1u << port.priority;
+    if (!appended && !(__atomic_fetch_or(&target->control->ready, ready, __ATOMIC_ACQ_REL) & ready))
+        notify_vcpu(*vcpu);
+}
+
+void EventTable::clear_pending(uint32_t number, Port& port) {
+    port.early_pending = false;
+    if (!fifo_)
+        __atomic_fetch_and(&domain_.shared_info->event_pending[number / bits_per_word], ~bit(number % bits_per_word),
+                           __ATOMIC_ACQ_REL);
+    else if (uint32_t* const word = word_of(number))
+        __atomic_fetch_and(word, ~abi::fifo::pending, __ATOMIC_ACQ_REL);
+}
+
+void EventTable::unmask(uint32_t number, Port& port) {
+    Vcpu* const vcpu = domain_.vcpu(port.vcpu);
+    if (!vcpu)
+        return;
+    if (fifo_) {
+        uint32_t* const word = word_of(number);
+        if (word && (__atomic_fetch_and(word, ~abi::fifo::masked, __ATOMIC_ACQ_REL) & abi::fifo::pending))
+            link(number, port, *word);
+        return;
+    }
+    abi::SharedInfo& shared = *domain_.shared_info;
+    unsigned const index = number / bits_per_word, n = number % bits_per_word;
+    bool const was_masked = __atomic_fetch_and(&shared.event_mask[index], ~bit(n), __ATOMIC_ACQ_REL) & bit(n);
+    if (was_masked && (__atomic_load_n(&shared.event_pending[index], __ATOMIC_ACQUIRE) & bit(n)) &&
+        !test_and_set(vcpu->info->pending_select, index))
+        notify_vcpu(*vcpu);
+}
+
+bool EventTable::is_pending(uint32_t number, Port const& port) {
+    if (!fifo_)
+        return __atomic_load_n(&domain_.shared_info->event_pending[number / bits_per_word], __ATOMIC_ACQUIRE) &
+               bit(number % bits_per_word);
+    uint32_t* const word = word_of(number);
+    return word ? __atomic_load_n(word, __ATOMIC_ACQUIRE) & abi::fifo::pending : port.early_pending;
+}
+
+Result<> EventTable::init_control(Vcpu& vcpu, Mfn page, uint32_t offset) {
+    if (offset & 7 || offset > page_size - sizeof(abi::fifo::ControlBlock))
+        return Errno::inval;
+    if (fifo_vcpus_[vcpu.id] && fifo_vcpus_[vcpu.id]->control)
+        return Errno::exist;
+    if (!fifo_vcpus_[vcpu.id])
+        fifo_vcpus_[vcpu.id] = TRY(make<FifoVcpu>());
+    FifoVcpu& target = *fifo_vcpus_[vcpu.id];
+    target.page = page;
+    target.control = direct<abi::fifo::ControlBlock>(PhysicalAddress{address_of(page).raw() + offset});
+    if (!fifo_) {
+        // What is pending already shows once its word exists.
+        for (uint32_t number = 1; number < abi::two_level_ports; ++number)
+            if (Port* const port = find(number))
+                port->early_pending = port->state > Port::State::reserved && is_pending(number, *port);
+        fifo_ = true;
+    }
+    return {};
+}
+
+Result<> EventTable::expand(Mfn page) {
+    if (!fifo_)
+        return Errno::nosys;
+    if (word_pages_ == max_word_pages)
+        return Errno::nospc;
+    words_[word_pages_] = direct<uint32_t>(page);
+    uint32_t const first = word_pages_++ * words_per_page;
+    for (uint32_t number = first; number < first + words_per_page; ++number)
+        if (Port* const port = find(number); port && port->early_pending) {
+            port->early_pending = false;
+            set_pending(number, *port);
+        }
+    return {};
+}
+
+Result<> EventTable::set_priority(Port& port, uint32_t priority) {
+    if (!fifo_)
+        return Errno::nosys;
+    if (priority >= abi::fifo::priorities)
+        return Errno::inval;
+    port.priority = static_cast<uint8_t>(priority);
+    return {};
+}
+
+} // namespace hearth

@@ -1,0 +1,99 @@
+// The frame table: one Page for each frame of RAM, and the references that keep a frame's owner and use stable.
+//
+// The invariant that everything in pv/ rests on: a frame is never at once writable by a guest and in use as a page table
+// or descriptor table. A frame has one type at a time; the type may change only while nobody holds a type reference
+// (see pv/page_type.h, which validates contents on the way).
+#pragma once
+
+#include "base/address.h"
+#include "base/result.h"
+
+#include <atomic>
+#include <utility>
+
+namespace hearth {
+
+using DomainId = uint16_t;
+inline constexpr DomainId domid_first_reserved = 0x7ff0;
+inline constexpr DomainId domid_self = 0x7ff0;
+inline constexpr DomainId domid_io = 0x7ff1;
+inline constexpr DomainId domid_xen = 0x7ff2;
+inline constexpr DomainId domid_invalid = 0x7ff4;
+
+/// What a frame is in use as. Order is ABI-free; names as in the manuals.
+enum class PageType : uint8_t { none, writable, l1, l2, l3, l4, descriptors };
+
+/// Who a frame belongs to. Zero, so that frames in holes of the memory map are not RAM.
+enum class PageState : uint8_t { not_ram, free, hypervisor, guest };
+
+/// The type word: type, flags, number of type references.
+struct TypeWord {
+    uint32_t v = 0;
+    static constexpr uint32_t count_mask = (1u << 25) - 1;
+    static constexpr uint32_t busy = 1u << 25;   // a vCPU validates or devalidates it; others wait
+    static constexpr uint32_t valid = 1u << 26;  // contents validated as `type`
+    static constexpr uint32_t pinned = 1u << 27; // one of the references is the guest's pin
+
+    static constexpr TypeWord make(PageType t, uint32_t flags, uint32_t count) {
+        return {static_cast<uint32_t>(t) << 28 | flags | count};
+    }
+    [[nodiscard]] constexpr PageType type() const { return static_cast<PageType>(v >> 28); }
+    [[nodiscard]] constexpr uint32_t count() const { return v & count_mask; }
+    [[nodiscard]] constexpr bool has(uint32_t flag) const { return (v & flag) != 0; }
+};
+
+struct Page {
+    std::atomic<uint32_t> references; // 0: free to go; bit 31: the owner's own reference still stands
+    std::atomic<uint32_t> type;       // TypeWord
+    std::atomic<uint64_t> flush_stamp; // TLB clock when it last lost its type; see memory/tlb.h
+    uint32_t next, previous;           // frame numbers, in a free list or the owner's page list
+    DomainId owner;
+    uint8_t order; // free: of its block; hypervisor heap: its size class
+    PageState state;
+    bool unlisted; // not counted against its owner's reservation
+    uint8_t unused[3];
+
+    static constexpr uint32_t owners_reference = 1u << 31;
+    static constexpr uint32_t count_mask = owners_reference - 1;
+    [[nodiscard]] TypeWord type_word() const { return {type.load(std::memory_order_acquire)}; }
+};
+static_assert(sizeof(Page) == 32);
+inline constexpr uint32_t no_frame = ~uint32_t{0};
+
+/// The frame table entry, or null where there is no RAM.
+Page* find_page(Mfn mfn);
+/// For frames known to be RAM.
+Page& page_at(Mfn mfn);
+/// One above the highest frame of RAM.
+Mfn frame_limit();
+bool is_ram(Mfn mfn);
+
+/// Keeps a guest frame allocated and its owner unchanged. Move-only; releases itself.
+class PageRef {
+    Mfn mfn_ = invalid_mfn;
+    constexpr explicit PageRef(Mfn mfn) : mfn_{mfn} {}
+
+public:
+    constexpr PageRef() = default;
+    PageRef(PageRef&& other) noexcept : mfn_{std::exchange(other.mfn_, invalid_mfn)} {}
+    PageRef& operator=(PageRef&& other) noexcept {
+        std::swap(mfn_, other.mfn_);
+        return *this;
+    }
+    ~PageRef() { reset(); }
+
+    /// Fails with inval when the frame is not RAM, not the domain's, or has too many references.
+    static Result<PageRef> get(Mfn mfn, DomainId owner);
+    /// Takes over a reference counted elsewhere: a page-table entry's, or one left by release().
+    static PageRef adopt(Mfn mfn) { return PageRef{mfn}; }
+    [[nodiscard]] Mfn release() { return std::exchange(mfn_, invalid_mfn); }
+    void reset();
+
+    [[nodiscard]] Mfn mfn() const { return mfn_; }
+    [[nodiscard]] explicit operator bool() const { return mfn_ != invalid_mfn; }
+};
+
+/// Called when the last reference to a guest's frame goes: domain/ takes it off its owner's books and frees it.
+void last_reference_gone(Mfn mfn);
+
+} // namespace hearth

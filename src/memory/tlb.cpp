@@ -1,0 +1,92 @@
+#include "memory/tlb.h"
+
+#include "arch/intrinsics.h"
+#include "base/lock.h"
+#include "cpu/cpu.h"
+
+namespace hearth {
+namespace {
+
+constinit std::atomic<uint64_t> stale_clock{1};
+
+struct alignas(64) LastFlush {
+    std::atomic<uint64_t> clock{0};
+    uint64_t cr3 = 0;
+};
+constinit LastFlush last_flush[max_cpus];
+
+/// One request at a time: which CPUs have yet to serve it, and what it asks.
+struct FlushRequest {
+    std::atomic<uint64_t> waiting{0};
+    std::atomic<uint64_t> address{0};
+};
+constexpr uint64_t everything = ~uint64_t{0};
+constinit FlushRequest request;
+constinit SpinLock request_lock{Rank::flush};
+
+void flush_here(uint64_t address) {
+    if (address == everything)
+        flush_local_tlb();
+    else
+        arch::invalidate_page(address);
+}
+
+void flush_on(CpuMask cpus, uint64_t address) {
+    cpus = cpus & online_cpus();
+    unsigned const self = this_cpu_id();
+    if (cpus.has(self))
+        flush_here(address);
+    cpus = cpus.without(self);
+    if (cpus.empty())
+        return;
+    LockGuard guard{request_lock};
+    request.address.store(address, std::memory_order_relaxed);
+    request.waiting.store(cpus.bits, std::memory_order_release);
+    send_ipi(cpus, Ipi::flush_tlb);
+    while (request.waiting.load(std::memory_order_acquire) != 0)
+        arch::pause();
+}
+
+} // namespace
+
+uint64_t stale_from_now() { return stale_clock.fetch_add(1, std::memory_order_acq_rel); }
+
+void load_address_space(uint64_t cr3) {
+    LastFlush& mine = last_flush[this_cpu_id()];
+    uint64_t const now = stale_clock.load(std::memory_order_acquire);
+    mine.cr3 = cr3;
+    arch::write_cr3(cr3);
+    mine.clock.store(now, std::memory_order_release);
+}
+
+void flush_local_tlb() { load_address_space(last_flush[this_cpu_id()].cr3); }
+
+void flush_stale_translations(uint64_t stamp, CpuMask cpus) {
+    CpuMask needed;
+    (cpus & online_cpus()).each([&](unsigned cpu) {
+        if (last_flush[cpu].clock.load(std::memory_order_acquire) <= stamp)
+            needed = needed | CpuMask::of(cpu);
+    });
+    if (stamp != 0 && !needed.empty())
+        flush_on(needed, everything);
+}
+
+void flush_tlb(CpuMask cpus) { flush_on(cpus, everything); }
+void flush_tlb_page(CpuMask cpus, uint64_t address) { flush_on(cpus, address); }
+
+void serve_flush_request() {
+    uint64_t const mine = CpuMask::of(this_cpu_id()).bits;
+    if (!(request.waiting.load(std::memory_order_acquire) & mine))
+        return;
+    flush_here(request.address.load(std::memory_order_relaxed));
+    request.waiting.fetch_and(~mine, std::memory_order_release);
+}
+
+void wait_politely() {
+    arch::pause();
+    serve_flush_request();
+}
+
+CpuMask all_cpus() { return online_cpus(); }
+
+} // namespace hearth

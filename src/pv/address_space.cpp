@@ -1,0 +1,84 @@
+#include "pv/address_space.h"
+
+#include "arch/intrinsics.h"
+#include "memory/direct_map.h"
+#include "memory/layout.h"
+#include "memory/paging.h"
+#include "memory/tlb.h"
+
+namespace hearth::pv {
+namespace {
+
+Mfn l1_table_of(PvVcpu const& vcpu, uint64_t address) {
+    if (!layout::guest_range_ok(address, 1) || !layout::is_canonical(address))
+        return invalid_mfn;
+    Mfn table = vcpu.active_table();
+    for (unsigned level = 4; level > 1; --level) {
+        Pte const entry{__atomic_load_n(&direct<uint64_t>(table)[table_index(address, level)], __ATOMIC_ACQUIRE)};
+        if (!entry.present() || !is_ram(entry.mfn()))
+            return invalid_mfn;
+        table = entry.mfn();
+    }
+    return table;
+}
+
+/// Replaces a root that a vCPU holds by one for which a reference has been taken.
+void replace_root(Domain& domain, Mfn& root, Mfn table) {
+    Mfn const old = std::exchange(root, table);
+    if (old != invalid_mfn)
+        put_page_and_type(domain, old);
+}
+
+} // namespace
+
+Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address) {
+    Mfn const table = l1_table_of(vcpu, address);
+    if (table == invalid_mfn)
+        return Errno::fault;
+    TypeRef ref = TRY(TypeRef::get(vcpu.domain, table, PageType::l1));
+    return HeldEntry{std::move(ref), &direct<Pte>(table)[table_index(address, 1)]};
+}
+
+std::optional<Pte> peek_l1_entry(PvVcpu const& vcpu, uint64_t address) {
+    Mfn const table = l1_table_of(vcpu, address);
+    if (table == invalid_mfn)
+        return std::nullopt;
+    return Pte{__atomic_load_n(&direct<uint64_t>(table)[table_index(address, 1)], __ATOMIC_ACQUIRE)};
+}
+
+Result<> set_kernel_table(PvVcpu& vcpu, Mfn table) {
+    if (table == vcpu.kernel_table) {
+        flush_local_tlb();
+        return {};
+    }
+    TRY(get_page_and_type(vcpu.domain, table, PageType::l4));
+    Mfn const old = std::exchange(vcpu.kernel_table, table);
+    // Loaded before the old one can go.
+    if (vcpu.kernel_mode)
+        load_active_space(vcpu);
+    if (old != invalid_mfn)
+        put_page_and_type(vcpu.domain, old);
+    return {};
+}
+
+Result<> set_user_table(PvVcpu& vcpu, Mfn table) {
+    if (table == vcpu.user_table)
+        return {};
+    if (table.raw() != 0)
+        TRY(get_page_and_type(vcpu.domain, table, PageType::l4));
+    replace_root(vcpu.domain, vcpu.user_table, table.raw() != 0 ? table : invalid_mfn);
+    return {};
+}
+
+void load_active_space(PvVcpu& vcpu) {
+    Mfn const table = vcpu.active_table();
+    load_address_space(table == invalid_mfn ? idle_cr3() : address_of(table).raw());
+}
+
+void toggle_mode(PvVcpu& vcpu) {
+    vcpu.kernel_mode = !vcpu.kernel_mode;
+    arch::swap_gs();
+    load_active_space(vcpu);
+}
+
+} // namespace hearth::pv

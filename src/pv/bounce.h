@@ -1,0 +1,25 @@
+// Making a PV guest run one of its handlers: frames on its kernel stack, events, and the way back by the iret hypercall.
+#pragma once
+
+#include "pv/vcpu.h"
+
+#include <optional>
+
+namespace hearth::pv {
+
+/// Enters the guest's handler for a processor exception, as if raised at its current instruction. Crashes a guest that has
+/// none, or whose stack cannot take the frame.
+void deliver_trap(PvVcpu& vcpu, Vector vector, uint32_t error_code = 0);
+void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code);
+/// `int n` of the guest's, rip already behind it.
+void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector);
+/// A system call by one of the callbacks.
+void deliver_callback(PvVcpu& vcpu, Handler const& handler);
+/// The guest's own return state could not be loaded.
+void deliver_failsafe(PvVcpu& vcpu);
+/// Enters the event callback if events are pending and not masked; NMIs likewise.
+void deliver_pending(PvVcpu& vcpu);
+
+Result<int64_t> do_iret(Context& context);
+
+} // namespace hearth::pv

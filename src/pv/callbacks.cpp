@@ -1,0 +1,168 @@
+#include "pv/callbacks.h"
+
+#include "abi/operations.h"
+#include "arch/intrinsics.h"
+#include "domain/guest_memory.h"
+#include "memory/layout.h"
+#include "pv/vcpu.h"
+
+#include <cstring>
+
+namespace hearth::pv {
+namespace {
+
+Handler* callback_slot(PvVcpu& v, uint16_t type) {
+    switch (static_cast<abi::CallbackType>(type)) {
+    case abi::CallbackType::event:
+        return &v.event_callback;
+    case abi::CallbackType::failsafe:
+        return &v.failsafe_callback;
+    case abi::CallbackType::syscall:
+        return &v.syscall_callback;
+    case abi::CallbackType::nmi:
+        return &v.nmi_callback;
+    case abi::CallbackType::sysenter:
+    case abi::CallbackType::sysenter_deprecated:
+        return &v.sysenter_callback;
+    case abi::CallbackType::syscall32:
+        return &v.syscall32_callback;
+    }
+    return nullptr;
+}
+
+Result<int64_t> register_callback(PvVcpu& v, abi::CallbackRegister const& request) {
+    if (!layout::is_canonical(request.address))
+        return Errno::inval;
+    if (request.type == static_cast<uint16_t>(abi::CallbackType::sysenter_deprecated))
+        return Errno::inval;
+    Handler* const slot = callback_slot(v, request.type);
+    if (!slot)
+        return Errno::nosys;
+    bool const is_event = slot == &v.event_callback || slot == &v.nmi_callback;
+    *slot = {request.address, is_event || (request.flags & abi::callback_masks_events) != 0};
+    return 0;
+}
+
+} // namespace
+
+Result<int64_t> do_set_trap_table(Context& c, uint64_t table) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    if (table == 0) {
+        memset(static_cast<void*>(v.traps), 0, sizeof v.traps);
+        return 0;
+    }
+    // Ends at an entry without an address; a table without one cannot be longer than there are vectors.
+    GuestPointer<abi::TrapInfo> const list{table};
+    for (unsigned i = 0; i < 256; ++i) {
+        abi::TrapInfo const entry = TRY(list.read(i));
+        if (entry.address == 0)
+            return 0;
+        if (!layout::is_canonical(entry.address))
+            return Errno::inval;
+        v.traps[entry.vector] = {entry.address, static_cast<uint16_t>(entry.cs | 3), entry.flags};
+    }
+    return 0;
+}
+
+Result<int64_t> do_stack_switch(Context& c, uint64_t ss, uint64_t sp) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    v.kernel_ss = ss | 3;
+    v.kernel_sp = sp;
+    return 0;
+}
+
+Result<int64_t> do_set_callbacks(Context& c, uint64_t event, uint64_t failsafe, uint64_t syscall) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    for (uint64_t address : {event, failsafe, syscall})
+        if (!layout::is_canonical(address))
+            return Errno::inval;
+    v.event_callback = {event, true};
+    v.failsafe_callback.address = failsafe;
+    v.syscall_callback.address = syscall;
+    return 0;
+}
+
+Result<int64_t> do_callback_op(Context& c, uint32_t command, uint64_t argument) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    switch (static_cast<abi::CallbackOperation>(command)) {
+    case abi::CallbackOperation::register_callback:
+        return register_callback(v, TRY(GuestPointer<abi::CallbackRegister>{argument}.read()));
+    case abi::CallbackOperation::unregister_callback: {
+        auto const request = TRY(GuestPointer<abi::CallbackUnregister>{argument}.read());
+        // The guest cannot do without most of them; Xen lets only the NMI's go.
+        if (request.type != static_cast<uint16_t>(abi::CallbackType::nmi))
+            return callback_slot(v, request.type) ? Errno::inval : Errno::nosys;
+        v.nmi_callback = {};
+        return 0;
+    }
+    }
+    return Errno::nosys;
+}
+
+Result<int64_t> do_nmi_op(Context& c, uint32_t command, uint64_t argument) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    switch (static_cast<abi::NmiOperation>(command)) {
+    case abi::NmiOperation::register_callback: {
+        auto const request = TRY(GuestPointer<abi::NmiCallback>{argument}.read());
+        if (!layout::is_canonical(request.handler))
+            return Errno::inval;
+        v.nmi_callback = {request.handler, true};
+        return 0;
+    }
+    case abi::NmiOperation::unregister_callback:
+        v.nmi_callback = {};
+        return 0;
+    }
+    return Errno::nosys;
+}
+
+Result<int64_t> do_set_segment_base(Context&, uint32_t which, uint64_t base) {
+    using abi::SegmentBase;
+    if (static_cast<SegmentBase>(which) != SegmentBase::gs_user_selector && !layout::is_canonical(base))
+        return Errno::inval;
+    switch (static_cast<SegmentBase>(which)) {
+    case SegmentBase::fs:
+        arch::write_msr(arch::msr::fs_base, base);
+        return 0;
+    case SegmentBase::gs_user: // the base not in use: hypercalls come from the kernel
+        arch::write_msr(arch::msr::kernel_gs_base, base);
+        return 0;
+    case SegmentBase::gs_kernel:
+        arch::write_msr(arch::msr::gs_base, base);
+        return 0;
+    case SegmentBase::gs_user_selector: {
+        // Loading the selector sets the active base, so it is done on the user's.
+        arch::swap_gs();
+        if (!arch::load_segment_gs(static_cast<uint16_t>(base)))
+            (void)arch::load_segment_gs(0);
+        arch::swap_gs();
+        return 0;
+    }
+    }
+    return Errno::inval;
+}
+
+Result<int64_t> do_vm_assist(Context& c, uint32_t command, uint32_t type) {
+    constexpr uint64_t known =
+        bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments)) |
+        bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments_notify)) |
+        bit(static_cast<unsigned>(abi::VmAssist::writable_pagetables)) |
+        bit(static_cast<unsigned>(abi::VmAssist::pae_extended_cr3)) |
+        bit(static_cast<unsigned>(abi::VmAssist::architectural_iopl)) |
+        bit(static_cast<unsigned>(abi::VmAssist::runstate_update_flag)) |
+        bit(static_cast<unsigned>(abi::VmAssist::m2p_strict));
+    if (type >= 64 || !(known >> type & 1))
+        return Errno::inval;
+    switch (command) {
+    case 0: // VMASST_CMD_enable
+        c.domain.vm_assist.fetch_or(bit(type));
+        return 0;
+    case 1: // VMASST_CMD_disable
+        c.domain.vm_assist.fetch_and(~bit(type));
+        return 0;
+    default:
+        return Errno::nosys;
+    }
+}
+
+} // namespace hearth::pv

@@ -1,0 +1,207 @@
+#include "pv/contents.h"
+
+#include "arch/intrinsics.h"
+#include "memory/direct_map.h"
+#include "memory/paging.h"
+#include "memory/tlb.h"
+#include "pv/page_type.h"
+
+namespace hearth::pv {
+namespace {
+
+/// Bits that a guest may set in a present entry of any level. What else there is must be zero, as on Xen.
+constexpr uint64_t common_bits = pte::present | pte::writable | pte::user | pte::accessed | pte::dirty |
+                                 0xe00 | pte::frame_bits | pte::no_execute;
+constexpr uint64_t cache_bits = pte::write_through | pte::cache_disable | pte::pat;
+constexpr uint64_t status_bits = pte::accessed | pte::dirty;
+
+struct FrameRange {
+    Mfn first, end;
+};
+constinit FrameRange forbidden[24]{};
+constinit unsigned forbidden_count = 0;
+
+bool device_frame_allowed(Domain const& domain, Mfn mfn) {
+    if (!domain.hardware)
+        return false;
+    for (unsigned i = 0; i < forbidden_count; ++i)
+        if (mfn >= forbidden[i].first && mfn < forbidden[i].end)
+            return false;
+    return true;
+}
+
+Result<Pte> take_l1_entry(Domain& domain, Pte entry) {
+    uint64_t const allowed = common_bits | pte::global | (domain.hardware ? cache_bits : 0);
+    if (entry.v & ~allowed)
+        return Errno::inval;
+    Pte const stored{(entry.v | pte::user) & ~pte::global};
+    Mfn const mfn = entry.mfn();
+    if (!is_ram(mfn)) {
+        if (!device_frame_allowed(domain, mfn))
+            return Errno::perm;
+        return stored;
+    }
+    if (entry.writable())
+        TRY(get_page_and_type(domain, mfn, PageType::writable));
+    else
+        (void)TRY(PageRef::get(mfn, domain.id)).release();
+    return stored;
+}
+
+Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
+    Pte* const table = direct<Pte>(mfn);
+    for (unsigned i = 0; i < entries_per_table; ++i) {
+        if (level == 4 && is_reserved_slot(i))
+            continue;
+        Pte const entry{__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)};
+        if (!entry.present())
+            continue;
+        auto taken = take_entry(domain, entry, level);
+        if (!taken) {
+            while (i-- > 0)
+                if (!(level == 4 && is_reserved_slot(i)))
+                    release_entry(domain, table[i], level);
+            return taken.error();
+        }
+        // Only the processor's accessed and dirty bits can change under us: nobody can write a busy frame.
+        if (taken->v != entry.v)
+            __atomic_store_n(&table[i].v, taken->v, __ATOMIC_RELAXED);
+        if (level > 1)
+            preempt_point();
+    }
+    if (level == 4)
+        for (unsigned i = 0; i < layout::slot_count; ++i)
+            table[layout::first_slot + i] = hypervisor_slots()[i];
+    return {};
+}
+
+Result<> take_descriptors(Mfn mfn) {
+    auto* const descriptors = direct<uint64_t>(mfn);
+    for (unsigned i = 0; i < page_size / 8; ++i) {
+        uint64_t const checked = TRY(check_descriptor(descriptors[i]));
+        if (checked != descriptors[i])
+            descriptors[i] = checked;
+    }
+    return {};
+}
+
+/// True if `now` needs no other references than `before`: same frame, same rights or fewer kinds of them.
+bool same_references(Pte before, Pte now, unsigned level) {
+    if (!before.present() || !now.present())
+        return !before.present() && !now.present();
+    if (before.mfn() != now.mfn())
+        return false;
+    return level > 1 || before.writable() == now.writable();
+}
+
+uint64_t allowed_bits(Domain const& domain, unsigned level) {
+    return level == 1 ? common_bits | pte::global | (domain.hardware ? cache_bits : 0) : common_bits;
+}
+uint64_t stored_bits(Pte entry) { return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v; }
+
+Result<> check_slot(Pte const* slot, unsigned level) {
+    unsigned const index = static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte));
+    if (level == 4 && is_reserved_slot(index))
+        return Errno::perm;
+    return {};
+}
+
+} // namespace
+
+Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level) {
+    if (!entry.present())
+        return entry;
+    if (level == 1)
+        return take_l1_entry(domain, entry);
+    if (entry.v & ~common_bits)
+        return Errno::inval;
+    TRY(get_page_and_type(domain, entry.mfn(), table_type(level - 1)));
+    return Pte{entry.v | pte::user};
+}
+
+void release_entry(Domain& domain, Pte entry, unsigned level) {
+    if (!entry.present())
+        return;
+    if (level > 1)
+        return put_page_and_type(domain, entry.mfn());
+    if (!is_ram(entry.mfn()))
+        return;
+    if (entry.writable())
+        put_type(domain, entry.mfn());
+    PageRef::adopt(entry.mfn()).reset();
+}
+
+Result<> take_contents(Domain& domain, Mfn mfn, PageType type) {
+    switch (type) {
+    case PageType::none:
+    case PageType::writable:
+        return {};
+    case PageType::descriptors:
+        return take_descriptors(mfn);
+    default:
+        return take_table(domain, mfn, level_of(type));
+    }
+}
+
+void release_contents(Domain& domain, Mfn mfn, PageType type) {
+    if (!is_page_table(type))
+        return;
+    unsigned const level = level_of(type);
+    Pte* const table = direct<Pte>(mfn);
+    for (unsigned i = 0; i < entries_per_table; ++i) {
+        if (level == 4 && is_reserved_slot(i)) {
+            table[i] = {};
+            continue;
+        }
+        release_entry(domain, {__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)}, level);
+        if (level > 1)
+            preempt_point();
+    }
+}
+
+Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how) {
+    TRY(check_slot(slot, level));
+    Pte old{__atomic_load_n(&slot->v, __ATOMIC_RELAXED)};
+    bool const keep = how == EntryUpdate::preserve_accessed_dirty;
+    auto const wanted = [&](Pte stored) { return keep && stored.present() ? stored.v | (old.v & status_bits) : stored.v; };
+    // The common case: other bits of the same mapping.
+    while (same_references(old, value, level) && !(value.present() && (value.v & ~allowed_bits(domain, level))))
+        if (__atomic_compare_exchange_n(&slot->v, &old.v, wanted(Pte{stored_bits(value)}), true,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return {};
+    Pte const stored = TRY(take_entry(domain, value, level));
+    while (!__atomic_compare_exchange_n(&slot->v, &old.v, wanted(stored), true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+        ;
+    release_entry(domain, old, level);
+    return {};
+}
+
+Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected, Pte value) {
+    TRY(check_slot(slot, level));
+    Pte const stored = TRY(take_entry(domain, value, level));
+    if (!__atomic_compare_exchange_n(&slot->v, &expected.v, stored.v, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE)) {
+        release_entry(domain, stored, level);
+        return false;
+    }
+    release_entry(domain, expected, level);
+    return true;
+}
+
+Result<uint64_t> check_descriptor(uint64_t d) {
+    constexpr uint64_t present = bit(47), code_or_data = bit(44), privilege = uint64_t{3} << 45;
+    if (!(d & present))
+        return d;
+    // Gates, LDTs and TSSs would lead the processor where Hearth does not look. (Intel SDM vol. 3A, 3.4.5)
+    if (!(d & code_or_data))
+        return Errno::inval;
+    return d | privilege;
+}
+
+void forbid_device_frames(Mfn first, uint64_t count) {
+    if (forbidden_count < sizeof forbidden / sizeof forbidden[0])
+        forbidden[forbidden_count++] = {first, first + count};
+}
+
+} // namespace hearth::pv

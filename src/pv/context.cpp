@@ -1,0 +1,165 @@
+// A vCPU's way onto a CPU and off it: segments, FPU, descriptor tables, address space, and what its guest is told.
+#include "abi/operations.h"
+#include "arch/fpu.h"
+#include "arch/descriptors.h"
+#include "arch/intrinsics.h"
+#include "cpu/cpu.h"
+#include "domain/guest_memory.h"
+#include "memory/layout.h"
+#include "memory/tlb.h"
+#include "pv/address_space.h"
+#include "pv/bounce.h"
+#include "pv/descriptor_tables.h"
+#include "pv/vcpu.h"
+#include "time/clock.h"
+
+extern "C" bool prepare_return_to_guest(hearth::Registers& frame);
+
+namespace hearth::pv {
+namespace {
+
+/// Whose registers a CPU still holds; it may be idle meanwhile.
+constinit PvVcpu* loaded[max_cpus]{};
+constinit Domain* space_owner[max_cpus]{};
+
+void save_segments(PvVcpu& v) {
+    v.ds = arch::read_ds();
+    v.es = arch::read_es();
+    v.fs = arch::read_fs();
+    v.gs = arch::read_gs();
+    v.fs_base = arch::read_msr(arch::msr::fs_base);
+    v.gs_base_active = arch::read_msr(arch::msr::gs_base);
+    v.gs_base_other = arch::read_msr(arch::msr::kernel_gs_base);
+}
+
+void load_segments(PvVcpu& v) {
+    // A selector that does not load any more becomes null. Loading gs spoils the active base, which comes after.
+    if (!arch::load_segment_ds(v.ds))
+        v.ds = 0;
+    if (!arch::load_segment_es(v.es))
+        v.es = 0;
+    if (!arch::load_segment_fs(v.fs))
+        v.fs = 0;
+    if (!arch::load_segment_gs(v.gs))
+        v.gs = 0;
+    arch::write_msr(arch::msr::fs_base, v.fs_base);
+    arch::write_msr(arch::msr::gs_base, v.gs_base_active);
+    arch::write_msr(arch::msr::kernel_gs_base, v.gs_base_other);
+}
+
+void load_debug_registers(PvVcpu const& v) {
+    for (unsigned i = 0; i < 4; ++i)
+        arch::write_debug_address(i, v.debug[i]);
+    arch::write_dr6(v.debug[6]);
+    arch::write_dr7(v.debug[7]);
+}
+
+/// Copies what the guest wants to see of its vCPU's times into its memory, which only its kernel's address space maps.
+void publish_times(PvVcpu& v) {
+    if (v.runstate_area.raw() == 0 && v.time_area.raw() == 0)
+        return;
+    if (!v.kernel_mode)
+        load_address_space(address_of(v.kernel_table).raw());
+    if (v.runstate_area.raw() != 0) {
+        RunTimes const times = v.times();
+        abi::RunstateInfo info{static_cast<uint32_t>(RunState::running), 0, times.since, {}};
+        for (unsigned i = 0; i < 4; ++i)
+            info.time[i] = times.spent[i];
+        if (v.domain.assists(abi::VmAssist::runstate_update_flag)) {
+            uint64_t const flagged = info.state_entry_time | abi::runstate_update;
+            (void)copy_to_guest(v.runstate_area + offsetof(abi::RunstateInfo, state_entry_time), &flagged, 8);
+            abi::RunstateInfo marked = info;
+            marked.state_entry_time = flagged;
+            (void)copy_to_guest(v.runstate_area, &marked, sizeof marked);
+            (void)copy_to_guest(v.runstate_area + offsetof(abi::RunstateInfo, state_entry_time),
+                                &info.state_entry_time, 8);
+        } else {
+            (void)copy_to_guest(v.runstate_area, &info, sizeof info);
+        }
+    }
+    if (v.time_area.raw() != 0)
+        (void)copy_to_guest(v.time_area, &v.info->time, sizeof v.info->time);
+    if (!v.kernel_mode)
+        load_active_space(v);
+}
+
+bool sysret_is_safe(Registers const& r) {
+    return r.vector == 0x100 && r.cs == 0xe033 && r.ss == 0xe02b && layout::is_canonical(r.rip) &&
+           !(r.rflags & (rflags::tf | rflags::rf | rflags::nt | rflags::vm));
+}
+
+/// What brings a vCPU back into the hypervisor's loop before it may run guest code.
+void before_guest(PvVcpu& v) {
+    for (;;) {
+        if (v.domain.shutdown.load(std::memory_order_relaxed) != ShutdownState::running || !v.online.load()) {
+            park_current();
+            continue;
+        }
+        if (reschedule_pending()) {
+            reschedule_if_needed();
+            continue;
+        }
+        if (v.time_area_stale) {
+            v.time_area_stale = false;
+            publish_times(v);
+        }
+        return;
+    }
+}
+
+} // namespace
+
+PvVcpu& current() { return static_cast<PvVcpu&>(current_thread()); }
+
+void PvVcpu::switch_in() {
+    unsigned const cpu_number = this_cpu_id();
+    Cpu& cpu_here = this_cpu();
+    uint64_t const top = stack_end() - 16;
+    arch::set_entry_stack(cpu_number, top);
+    cpu_here.stack_top_word = top;
+    Domain* const before = space_owner[cpu_number];
+    if (before != &domain) {
+        domain.dirty_cpus.fetch_or(CpuMask::of(cpu_number).bits);
+        space_owner[cpu_number] = &domain;
+    }
+    bool const still_here = loaded[cpu_number] == this && loaded_on == static_cast<int>(cpu_number);
+    // The address space always: others may have changed tables of ours while only we knew that this CPU used them.
+    if (!still_here || before != &domain)
+        load_active_space(*this);
+    if (before && before != &domain)
+        before->dirty_cpus.fetch_and(~CpuMask::of(cpu_number).bits);
+    if (!still_here) {
+        load_descriptor_tables(*this);
+        load_segments(*this);
+        arch::fpu_restore(fpu, xcr0);
+        if (debug[7] & 0xff)
+            load_debug_registers(*this);
+        else
+            arch::write_dr7(0x400);
+        loaded[cpu_number] = this;
+        loaded_on = static_cast<int>(cpu_number);
+    }
+    arch::set_task_switched(task_switched);
+    time_area_stale = true;
+}
+
+void PvVcpu::switch_out() {
+    save_segments(*this);
+    arch::set_task_switched(false);
+    arch::fpu_save(fpu);
+}
+
+} // namespace hearth::pv
+
+bool prepare_return_to_guest(hearth::Registers& frame) {
+    using namespace hearth;
+    using namespace hearth::pv;
+    PvVcpu& v = current();
+    before_guest(v);
+    if ((v.info->upcall_pending && !v.info->upcall_mask) || v.nmi_pending) {
+        deliver_pending(v);
+        if (v.domain.shutdown.load(std::memory_order_relaxed) != ShutdownState::running)
+            before_guest(v);
+    }
+    return sysret_is_safe(frame);
+}

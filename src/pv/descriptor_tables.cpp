@@ -1,0 +1,153 @@
+#include "pv/descriptor_tables.h"
+
+#include "arch/descriptors.h"
+#include "domain/guest_memory.h"
+#include "memory/direct_map.h"
+#include "memory/image.h"
+#include "memory/paging.h"
+#include "memory/tlb.h"
+#include "pv/address_space.h"
+#include "pv/contents.h"
+
+#include <algorithm>
+
+namespace hearth::pv {
+namespace {
+
+constinit std::atomic<uint64_t> next_window{layout::descriptor_windows};
+// Writable, since the processor sets accessed bits; never global, since vCPUs of one CPU come and go.
+constexpr uint64_t window_flags = mapping::data & ~pte::global;
+constexpr unsigned entries_per_frame = page_size / 8;
+
+void unmap(PvVcpu& vcpu, Mfn (&frames)[ldt_frames], uint64_t offset) {
+    for (unsigned i = 0; i < ldt_frames; ++i) {
+        Mfn const frame = std::exchange(frames[i], invalid_mfn);
+        if (frame == invalid_mfn)
+            continue;
+        unmap_hypervisor_page(vcpu.window + offset + i * page_size);
+        flush_tlb_page(all_cpus(), vcpu.window + offset + i * page_size);
+        put_page_and_type(vcpu.domain, frame);
+    }
+}
+
+void release_gdt(PvVcpu& vcpu) {
+    for (unsigned i = 0; i < gdt_guest_frames; ++i) {
+        Mfn const frame = std::exchange(vcpu.gdt[i], invalid_mfn);
+        if (frame == invalid_mfn)
+            continue;
+        unmap_hypervisor_page(vcpu.window + i * page_size);
+        flush_tlb_page(all_cpus(), vcpu.window + i * page_size);
+        put_page_and_type(vcpu.domain, frame);
+    }
+    vcpu.gdt_entries = 0;
+}
+
+} // namespace
+
+Result<> create_window(PvVcpu& vcpu) {
+    vcpu.window = next_window.fetch_add(window_size);
+    for (Mfn& frame : vcpu.gdt)
+        frame = invalid_mfn;
+    for (Mfn& frame : vcpu.ldt)
+        frame = invalid_mfn;
+    Mfn const own = frame_of(image_physical(reinterpret_cast<uint64_t>(arch::reserved_gdt_page())));
+    return map_hypervisor_page(vcpu.window + gdt_guest_frames * page_size, own, mapping::constant);
+}
+
+Result<> set_gdt(PvVcpu& vcpu, Mfn const* frames, unsigned entries) {
+    unsigned const count = (entries + entries_per_frame - 1) / entries_per_frame;
+    if (count > gdt_guest_frames)
+        return Errno::inval;
+    // All are checked before any changes.
+    for (unsigned i = 0; i < count; ++i)
+        if (auto held = get_page_and_type(vcpu.domain, frames[i], PageType::descriptors); !held) {
+            while (i-- > 0)
+                put_page_and_type(vcpu.domain, frames[i]);
+            return Errno::inval;
+        }
+    release_gdt(vcpu);
+    for (unsigned i = 0; i < count; ++i) {
+        if (auto mapped = map_hypervisor_page(vcpu.window + i * page_size, frames[i], window_flags); !mapped) {
+            for (unsigned rest = i; rest < count; ++rest)
+                put_page_and_type(vcpu.domain, frames[rest]);
+            release_gdt(vcpu);
+            return mapped;
+        }
+        vcpu.gdt[i] = frames[i];
+    }
+    vcpu.gdt_entries = entries;
+    return {};
+}
+
+Result<> set_ldt(PvVcpu& vcpu, uint64_t base, uint32_t entries) {
+    if (entries > 8192 || (base & page_mask) != 0 ||
+        (entries != 0 && !layout::guest_range_ok(base, uint64_t{entries} * 8)))
+        return Errno::inval;
+    if (vcpu.ldt_base == base && vcpu.ldt_entries == entries)
+        return {};
+    arch::load_ldt(vcpu.cpu(), 0, 0);
+    unmap(vcpu, vcpu.ldt, ldt_offset);
+    vcpu.ldt_base = base;
+    vcpu.ldt_entries = entries;
+    load_descriptor_tables(vcpu);
+    return {};
+}
+
+void release_descriptor_tables(PvVcpu& vcpu) {
+    release_gdt(vcpu);
+    unmap(vcpu, vcpu.ldt, ldt_offset);
+}
+
+bool map_ldt_page(PvVcpu& vcpu, uint64_t offset) {
+    if (offset < ldt_offset || offset >= ldt_offset + ldt_frames * page_size)
+        return false;
+    unsigned const index = static_cast<unsigned>((offset - ldt_offset) / page_size);
+    if (index * entries_per_frame >= vcpu.ldt_entries || vcpu.ldt[index] != invalid_mfn)
+        return false;
+    // The kernel's mapping counts, whichever mode the fault came from: both share the tables below.
+    auto const entry = peek_l1_entry(vcpu, vcpu.ldt_base + index * page_size);
+    if (!entry || !entry->present() || !is_ram(entry->mfn()))
+        return false;
+    if (!get_page_and_type(vcpu.domain, entry->mfn(), PageType::descriptors))
+        return false;
+    if (!map_hypervisor_page(vcpu.window + ldt_offset + index * page_size, entry->mfn(), window_flags)) {
+        put_page_and_type(vcpu.domain, entry->mfn());
+        return false;
+    }
+    vcpu.ldt[index] = entry->mfn();
+    return true;
+}
+
+void load_descriptor_tables(PvVcpu const& vcpu) {
+    arch::load_ldt(vcpu.cpu(), vcpu.window + ldt_offset, vcpu.ldt_entries);
+    arch::load_gdt_window(vcpu.window);
+}
+
+Result<int64_t> do_set_gdt(Context& c, uint64_t frames, uint32_t entries) {
+    if (entries > gdt_guest_frames * entries_per_frame)
+        return Errno::inval;
+    unsigned const count = (entries + entries_per_frame - 1) / entries_per_frame;
+    Mfn list[gdt_guest_frames];
+    for (unsigned i = 0; i < count; ++i)
+        list[i] = Mfn{TRY(GuestPointer<uint64_t>{frames}.read(i))};
+    PvVcpu& vcpu = pv_vcpu(c.vcpu);
+    TRY(set_gdt(vcpu, list, entries));
+    load_descriptor_tables(vcpu);
+    return 0;
+}
+
+Result<int64_t> do_update_descriptor(Context& c, uint64_t machine_address, uint64_t descriptor) {
+    if (machine_address & 7)
+        return Errno::inval;
+    uint64_t const checked = TRY(check_descriptor(descriptor));
+    Mfn const mfn = frame_of(PhysicalAddress{machine_address});
+    PageRef const page = TRY(PageRef::get(mfn, c.domain.id));
+    TypeWord const word = page_at(mfn).type_word();
+    PageType const type = word.count() && word.type() == PageType::descriptors ? PageType::descriptors
+                                                                             : PageType::writable;
+    TypeRef const held = TRY(TypeRef::get(c.domain, mfn, type));
+    __atomic_store_n(direct<uint64_t>(PhysicalAddress{machine_address}), checked, __ATOMIC_RELAXED);
+    return 0;
+}
+
+} // namespace hearth::pv

@@ -1,0 +1,218 @@
+#include "pv/mmu.h"
+
+#include "arch/intrinsics.h"
+#include "base/bits.h"
+#include "domain/guest_memory.h"
+#include "memory/direct_map.h"
+#include "memory/layout.h"
+#include "memory/tlb.h"
+#include "pv/address_space.h"
+#include "pv/contents.h"
+#include "pv/descriptor_tables.h"
+
+#include <algorithm>
+
+namespace hearth::pv {
+namespace {
+
+using abi::MmuExtCommand;
+
+/// A guest write to any frame of its own: through validation where it is a table, plain where it is not.
+Result<> write_table_word(Domain& domain, uint64_t machine_address, uint64_t value, EntryUpdate how) {
+    if (machine_address & 7)
+        return Errno::inval;
+    Mfn const mfn = frame_of(PhysicalAddress{machine_address});
+    PageRef const page = TRY(PageRef::get(mfn, domain.id));
+    PageType const type = page_at(mfn).type_word().count() ? page_at(mfn).type_word().type() : PageType::writable;
+    if (type == PageType::descriptors)
+        return Errno::inval;
+    TypeRef const held = TRY(TypeRef::get(domain, mfn, type));
+    Pte* const slot = direct<Pte>(PhysicalAddress{machine_address});
+    if (is_page_table(type))
+        return update_entry(domain, slot, level_of(type), {value}, how);
+    __atomic_store_n(&slot->v, value, __ATOMIC_RELAXED);
+    return {};
+}
+
+Result<> one_mmu_update(Context& c, abi::MmuUpdate const& request) {
+    uint64_t const where = request.pointer & ~uint64_t{3};
+    switch (request.pointer & 3) {
+    case abi::mmu_normal_pt_update:
+        return write_table_word(c.domain, where, request.value, EntryUpdate::replace);
+    case abi::mmu_pt_update_preserve_ad:
+        return write_table_word(c.domain, where, request.value, EntryUpdate::preserve_accessed_dirty);
+    case abi::mmu_machphys_update: {
+        Mfn const mfn = frame_of(PhysicalAddress{where});
+        PageRef const page = TRY(PageRef::get(mfn, c.domain.id));
+        set_m2p(mfn, request.value);
+        return {};
+    }
+    default:
+        return Errno::nosys;
+    }
+}
+
+/// Reports how many requests were carried out, where the guest wants to know.
+Result<int64_t> report(uint64_t done, uint32_t count, Result<> result) {
+    if (done != 0)
+        TRY(GuestPointer<uint32_t>{done}.write(count));
+    if (!result)
+        return result.error();
+    return 0;
+}
+
+Result<> only_own_domain(Context const& c, uint32_t foreign) {
+    // Tables of other domains: with the toolstack's work.
+    if ((foreign & 0xffff) != domid_self && (foreign & 0xffff) != c.domain.id)
+        return c.domain.privileged ? Errno::srch : Errno::perm;
+    return {};
+}
+
+/// The CPUs that may hold translations for the vCPUs of a guest's bitmap.
+Result<CpuMask> cpus_of_vcpus(Context const& c, uint64_t bitmap) {
+    uint64_t const bytes = (c.domain.vcpu_count + 7) / 8;
+    uint8_t map[max_domain_vcpus / 8]{};
+    TRY((GuestPointer<uint8_t>{bitmap}.read_many({map, bytes})));
+    CpuMask cpus;
+    for (unsigned v = 0; v < c.domain.vcpu_count; ++v)
+        if (map[v / 8] >> (v % 8) & 1)
+            cpus = cpus | CpuMask::of(c.domain.vcpus[v]->cpu());
+    return cpus & c.domain.dirty();
+}
+
+Result<> clear_or_copy(Context& c, abi::MmuExtOp const& op) {
+    TypeRef const target = TRY(TypeRef::get(c.domain, Mfn{op.argument1}, PageType::writable));
+    if (static_cast<MmuExtCommand>(op.command) == MmuExtCommand::clear_page) {
+        zero_page(target.mfn());
+        return {};
+    }
+    PageRef const source = TRY(PageRef::get(Mfn{op.argument2}, c.domain.id));
+    arch::copy_quads(direct<void>(target.mfn()), direct<void>(source.mfn()), page_size / 8);
+    return {};
+}
+
+Result<> flush_operation(Context& c, abi::MmuExtOp const& op) {
+    uint64_t const address = op.argument1;
+    bool const address_ok = layout::is_canonical(address) && !layout::is_ours(address);
+    switch (static_cast<MmuExtCommand>(op.command)) {
+    case MmuExtCommand::tlb_flush_local:
+        flush_local_tlb();
+        return {};
+    case MmuExtCommand::invlpg_local:
+        if (address_ok)
+            arch::invalidate_page(address);
+        return {};
+    case MmuExtCommand::tlb_flush_all:
+        flush_tlb(c.domain.dirty());
+        return {};
+    case MmuExtCommand::invlpg_all:
+        if (address_ok)
+            flush_tlb_page(c.domain.dirty(), address);
+        return {};
+    case MmuExtCommand::tlb_flush_multi:
+        flush_tlb(TRY(cpus_of_vcpus(c, op.argument2)));
+        return {};
+    case MmuExtCommand::invlpg_multi: {
+        CpuMask const cpus = TRY(cpus_of_vcpus(c, op.argument2));
+        if (address_ok)
+            flush_tlb_page(cpus, address);
+        return {};
+    }
+    default:
+        return Errno::nosys;
+    }
+}
+
+Result<> one_mmuext_op(Context& c, abi::MmuExtOp const& op) {
+    PvVcpu& vcpu = pv_vcpu(c.vcpu);
+    switch (static_cast<MmuExtCommand>(op.command)) {
+    case MmuExtCommand::pin_l1_table:
+    case MmuExtCommand::pin_l2_table:
+    case MmuExtCommand::pin_l3_table:
+    case MmuExtCommand::pin_l4_table:
+        return pin(c.domain, Mfn{op.argument1}, table_type(op.command + 1));
+    case MmuExtCommand::unpin_table:
+        return unpin(c.domain, Mfn{op.argument1});
+    case MmuExtCommand::new_baseptr:
+        return set_kernel_table(vcpu, Mfn{op.argument1});
+    case MmuExtCommand::new_user_baseptr:
+        return set_user_table(vcpu, Mfn{op.argument1});
+    case MmuExtCommand::set_ldt:
+        return set_ldt(vcpu, op.argument1, static_cast<uint32_t>(op.argument2));
+    case MmuExtCommand::clear_page:
+    case MmuExtCommand::copy_page:
+        return clear_or_copy(c, op);
+    case MmuExtCommand::flush_cache:
+    case MmuExtCommand::flush_cache_global:
+        if (!c.domain.hardware)
+            return Errno::access;
+        arch::write_back_and_invalidate_caches();
+        return {};
+    default:
+        return flush_operation(c, op);
+    }
+}
+
+Result<int64_t> flush_after_update(Context& c, uint64_t address, uint64_t flags) {
+    uint64_t const pointer = flags & ~uint64_t{7};
+    bool const page_only = (flags & abi::uvmf_flush_mask) == abi::uvmf_invlpg;
+    if ((flags & abi::uvmf_flush_mask) == abi::uvmf_none)
+        return 0;
+    CpuMask cpus = CpuMask::of(c.vcpu.cpu());
+    if (flags & abi::uvmf_all)
+        cpus = c.domain.dirty();
+    else if (pointer != 0)
+        cpus = TRY(cpus_of_vcpus(c, pointer));
+    if (page_only)
+        flush_tlb_page(cpus, address);
+    else
+        flush_tlb(cpus);
+    return 0;
+}
+
+} // namespace
+
+Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uint64_t done, uint32_t foreign) {
+    TRY(only_own_domain(c, foreign));
+    GuestPointer<abi::MmuUpdate> const list{requests};
+    for (uint32_t i = 0; i < count; ++i) {
+        auto request = list.read(i);
+        Result<> const result = request ? one_mmu_update(c, *request) : Result<>{request.error()};
+        if (!result)
+            return report(done, i, result);
+        if (i % 64 == 63)
+            preempt_point();
+    }
+    return report(done, count, {});
+}
+
+Result<int64_t> do_mmuext_op(Context& c, uint64_t operations, uint32_t count, uint64_t done, uint32_t foreign) {
+    TRY(only_own_domain(c, foreign));
+    GuestPointer<abi::MmuExtOp> const list{operations};
+    for (uint32_t i = 0; i < count; ++i) {
+        auto op = list.read(i);
+        Result<> const result = op ? one_mmuext_op(c, *op) : Result<>{op.error()};
+        if (!result)
+            return report(done, i, result);
+        preempt_point();
+    }
+    return report(done, count, {});
+}
+
+Result<int64_t> do_update_va_mapping(Context& c, uint64_t address, uint64_t value, uint64_t flags) {
+    {
+        auto entry = find_l1_entry(pv_vcpu(c.vcpu), address);
+        if (!entry)
+            return Errno::inval;
+        TRY(update_entry(c.domain, entry->slot, 1, {value}, EntryUpdate::replace));
+    }
+    return flush_after_update(c, address, flags);
+}
+
+Result<int64_t> do_update_va_mapping_otherdomain(Context& c, uint64_t address, uint64_t value, uint64_t flags,
+                                                 uint32_t foreign) {
+    TRY(only_own_domain(c, foreign));
+    return do_update_va_mapping(c, address, value, flags);
+}
+
+} // namespace hearth::pv

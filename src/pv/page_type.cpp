@@ -1,0 +1,115 @@
+#include "pv/page_type.h"
+
+#include "base/lock.h"
+#include "memory/tlb.h"
+#include "pv/contents.h"
+
+namespace hearth::pv {
+namespace {
+
+bool replace(Page& page, TypeWord& expected, TypeWord desired) {
+    return page.type.compare_exchange_weak(expected.v, desired.v, std::memory_order_acq_rel,
+                                           std::memory_order_acquire);
+}
+
+/// Only whoever made the frame busy calls this, so no other change can come between.
+void settle(Page& page, TypeWord word) { page.type.store(word.v, std::memory_order_release); }
+
+/// The frame is ours to retype: flush, check, and publish.
+Result<> become(Domain& domain, Mfn mfn, PageType old_type, PageType type) {
+    Page& page = page_at(mfn);
+    if (old_type != type && old_type != PageType::none)
+        flush_stale_translations(page.flush_stamp.load(std::memory_order_acquire), domain.dirty());
+    if (auto checked = take_contents(domain, mfn, type); !checked) {
+        settle(page, TypeWord::make(PageType::none, 0, 0));
+        return checked;
+    }
+    settle(page, TypeWord::make(type, TypeWord::valid, 1));
+    return {};
+}
+
+} // namespace
+
+Result<> get_type(Domain& domain, Mfn mfn, PageType type) {
+    Page& page = page_at(mfn);
+    TypeWord word = page.type_word();
+    for (;;) {
+        if (word.has(TypeWord::busy)) {
+            // Becoming or ceasing to be something else. Waiting for that could be waiting for oneself: a table that maps
+            // itself writable, or two that map each other.
+            if (word.type() != type)
+                return Errno::inval;
+            wait_politely();
+            preempt_point();
+            word = page.type_word();
+            continue;
+        }
+        if (word.count() == 0) {
+            // A writable frame needs no look at its contents; only the flush must come first.
+            if (!replace(page, word, TypeWord::make(type, TypeWord::busy, 1)))
+                continue;
+            return become(domain, mfn, word.type(), type);
+        }
+        if (word.type() != type || word.count() == TypeWord::count_mask)
+            return Errno::inval;
+        if (replace(page, word, {word.v + 1}))
+            return {};
+    }
+}
+
+void put_type(Domain& domain, Mfn mfn) {
+    Page& page = page_at(mfn);
+    TypeWord word = page.type_word();
+    for (;;) {
+        if (word.count() > 1) {
+            if (replace(page, word, {word.v - 1}))
+                return;
+            continue;
+        }
+        PageType const type = word.type();
+        if (type == PageType::writable) {
+            page.flush_stamp.store(stale_from_now(), std::memory_order_release);
+            if (replace(page, word, TypeWord::make(type, 0, 0)))
+                return;
+            continue;
+        }
+        if (!replace(page, word, TypeWord::make(type, TypeWord::busy, 1)))
+            continue;
+        release_contents(domain, mfn, type);
+        page.flush_stamp.store(stale_from_now(), std::memory_order_release);
+        settle(page, TypeWord::make(type, 0, 0));
+        return;
+    }
+}
+
+Result<> get_page_and_type(Domain& domain, Mfn mfn, PageType type) {
+    PageRef ref = TRY(PageRef::get(mfn, domain.id));
+    TRY(get_type(domain, mfn, type));
+    (void)ref.release();
+    return {};
+}
+
+void put_page_and_type(Domain& domain, Mfn mfn) {
+    put_type(domain, mfn);
+    PageRef::adopt(mfn).reset();
+}
+
+Result<> pin(Domain& domain, Mfn mfn, PageType type) {
+    TypeRef ref = TRY(TypeRef::get(domain, mfn, type));
+    uint32_t const old = page_at(mfn).type.fetch_or(TypeWord::pinned, std::memory_order_acq_rel);
+    if (old & TypeWord::pinned)
+        return Errno::inval;
+    (void)ref.release();
+    return {};
+}
+
+Result<> unpin(Domain& domain, Mfn mfn) {
+    PageRef ref = TRY(PageRef::get(mfn, domain.id));
+    uint32_t const old = page_at(mfn).type.fetch_and(~TypeWord::pinned, std::memory_order_acq_rel);
+    if (!(old & TypeWord::pinned))
+        return Errno::inval;
+    put_page_and_type(domain, mfn);
+    return {};
+}
+
+} // namespace hearth::pv

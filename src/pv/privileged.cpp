@@ -1,0 +1,466 @@
+#include "pv/privileged.h"
+
+#include "arch/fpu.h"
+#include "arch/intrinsics.h"
+#include "cpuid/pv_cpuid.h"
+#include "cpuid/pv_msr.h"
+#include "domain/guest_memory.h"
+#include "emulate/emulate.h"
+#include "irq/pci.h"
+#include "memory/direct_map.h"
+#include "memory/layout.h"
+#include "pv/address_space.h"
+#include "pv/bounce.h"
+#include "pv/contents.h"
+#include "time/clock.h"
+
+#include <cstring>
+
+namespace hearth::pv {
+namespace {
+
+using emulate::Access;
+using emulate::CodeSize;
+using emulate::raise;
+
+class RealCpuid final : public HostCpuid {
+public:
+    [[nodiscard]] CpuidResult leaf(uint32_t leaf, uint32_t subleaf) const override {
+        arch::CpuidLeaf const r = arch::cpuid(leaf, subleaf);
+        return {r.eax, r.ebx, r.ecx, r.edx};
+    }
+};
+constinit RealCpuid const host_cpuid;
+
+PvPolicyInputs policy_of(PvVcpu const& v) {
+    PvPolicyInputs inputs;
+    inputs.is_hardware_domain = v.domain.hardware;
+    inputs.vcpu_id = v.id;
+    inputs.features.invariant_tsc = v.domain.hardware;
+    inputs.features.xstate_supported = arch::fpu_features();
+    // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth has.
+    inputs.os_xsave = arch::fpu_has_xsave();
+    inputs.xcr0 = v.xcr0;
+    inputs.time.guest_khz = inputs.time.host_khz = static_cast<uint32_t>(tsc_hertz() / 1000);
+    inputs.time.host_reliable = true;
+    inputs.time.multiplier = tsc_scale().multiplier;
+    inputs.time.shift = static_cast<uint32_t>(static_cast<int32_t>(tsc_scale().shift));
+    return inputs;
+}
+
+Access<> guest_access(Result<> result, uint64_t address, bool write) {
+    if (result)
+        return {};
+    // Which byte faulted is not known; the first is where the guest looks.
+    return raise(Vector::page_fault, write ? 2 : 0, address);
+}
+
+struct PortRange {
+    uint16_t first, last;
+};
+constinit PortRange forbidden[16]{};
+constinit unsigned forbidden_count = 0;
+
+bool port_is_ours(uint16_t port, unsigned size) {
+    for (unsigned i = 0; i < forbidden_count; ++i)
+        if (port <= forbidden[i].last && port + size > forbidden[i].first)
+            return true;
+    return false;
+}
+
+constexpr uint16_t pci_address_port = 0xcf8, pci_data_port = 0xcfc;
+
+bool is_pci_port(uint16_t port, unsigned size) {
+    return (port == pci_address_port && size == 4) || (port >= pci_data_port && port < pci_data_port + 4);
+}
+
+/// Reading and writing through the guest's address space, as the instruction itself would.
+class GuestEnvironment : public emulate::Environment {
+protected:
+    PvVcpu& v_;
+    explicit GuestEnvironment(PvVcpu& v) : v_{v} {}
+    ~GuestEnvironment() = default;
+
+public:
+    Access<size_t> fetch(GuestAddress from, std::span<std::byte> to) override {
+        if (copy_from_guest(to.data(), from, to.size()))
+            return to.size();
+        // Up to the end of the page that is mapped.
+        size_t const here = page_size - (from.raw() & page_mask);
+        if (here < to.size() && copy_from_guest(to.data(), from, here))
+            return here;
+        return raise(Vector::page_fault, 0x10, from.raw());
+    }
+    Access<emulate::Segment> segment(emulate::SegmentRegister which) override {
+        emulate::Segment s{0, 0xffffffff, 0xf3};
+        if (which == emulate::SegmentRegister::fs)
+            s.base = arch::read_msr(arch::msr::fs_base);
+        if (which == emulate::SegmentRegister::gs)
+            s.base = arch::read_msr(arch::msr::gs_base);
+        return s;
+    }
+    Access<> read(GuestAddress from, std::span<std::byte> to) override {
+        return guest_access(copy_from_guest(to.data(), from, to.size()), from.raw(), false);
+    }
+};
+
+class PrivilegedEnvironment final : public GuestEnvironment {
+    [[nodiscard]] bool port_allowed(uint16_t port, unsigned size) const {
+        if (v_.iopl >= (v_.kernel_mode ? 1 : 3))
+            return true;
+        if (v_.io_bitmap == 0 || port + size > v_.io_bitmap_ports)
+            return false;
+        for (unsigned i = 0; i < size; ++i) {
+            unsigned const p = port + i;
+            auto const byte = GuestPointer<uint8_t>{v_.io_bitmap}.read(p / 8);
+            if (!byte || (*byte >> (p % 8) & 1))
+                return false;
+        }
+        return true;
+    }
+
+public:
+    explicit PrivilegedEnvironment(PvVcpu& v) : GuestEnvironment{v} {}
+
+    Access<> write(GuestAddress to, std::span<std::byte const> from) override {
+        return guest_access(copy_to_guest(to, from.data(), from.size()), to.raw(), true);
+    }
+
+    Access<uint32_t> io_in(uint16_t port, unsigned size) override {
+        if (!port_allowed(port, size))
+            return raise(Vector::general_protection);
+        uint32_t const none = size == 4 ? ~0u : (1u << (size * 8)) - 1;
+        if (!v_.domain.hardware || port_is_ours(port, size))
+            return none;
+        if (port == pci_address_port && size == 4)
+            return v_.pci_address;
+        if (is_pci_port(port, size))
+            return v_.pci_address >> 31 ? pci_read_by_address(v_.pci_address, port, size) : none;
+        return size == 1 ? arch::in8(port) : size == 2 ? arch::in16(port) : arch::in32(port);
+    }
+    Access<> io_out(uint16_t port, unsigned size, uint32_t value) override {
+        if (!port_allowed(port, size))
+            return raise(Vector::general_protection);
+        if (!v_.domain.hardware || port_is_ours(port, size))
+            return {};
+        if (port == pci_address_port && size == 4)
+            v_.pci_address = value;
+        else if (is_pci_port(port, size)) {
+            if (v_.pci_address >> 31)
+                pci_write_by_address(v_.pci_address, port, size, value);
+        } else if (size == 1)
+            arch::out8(port, static_cast<uint8_t>(value));
+        else if (size == 2)
+            arch::out16(port, static_cast<uint16_t>(value));
+        else
+            arch::out32(port, value);
+        return {};
+    }
+
+    Access<uint64_t> read_msr(uint32_t index) override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        MsrRead const action = pv_read_msr(index, host_cpuid, policy_of(v_));
+        uint64_t host = 0;
+        switch (action.kind) {
+        case MsrRead::Kind::value:
+            return action.value;
+        case MsrRead::Kind::host:
+            if (!arch::try_read_msr(index, &host))
+                return raise(Vector::general_protection);
+            return (host & action.mask) | action.value;
+        case MsrRead::Kind::tsc:
+            return arch::read_tsc();
+        case MsrRead::Kind::vcpu:
+            if (index == arch::msr::fs_base || index == arch::msr::gs_base || index == arch::msr::kernel_gs_base)
+                return arch::read_msr(index);
+            return uint64_t{0};
+        default:
+            return raise(Vector::general_protection);
+        }
+    }
+    Access<> write_msr(uint32_t index, uint64_t value) override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        switch (pv_write_msr(index, value, host_cpuid, policy_of(v_)).kind) {
+        case MsrWrite::Kind::ignore:
+            return {};
+        case MsrWrite::Kind::vcpu:
+            if ((index == arch::msr::fs_base || index == arch::msr::gs_base || index == arch::msr::kernel_gs_base) &&
+                layout::is_canonical(value))
+                arch::write_msr(index, value);
+            return {};
+        default:
+            return raise(Vector::general_protection);
+        }
+    }
+
+    Access<uint64_t> read_control(unsigned number) override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        switch (number) {
+        case 0:
+            return (arch::read_cr0() & ~arch::cr0::ts) | (v_.task_switched ? arch::cr0::ts : 0);
+        case 2:
+            return v_.info->cr2;
+        case 3:
+            return address_of(v_.kernel_table).raw();
+        case 4:
+            return v_.cr4;
+        default:
+            return raise(Vector::invalid_opcode);
+        }
+    }
+    Access<> write_control(unsigned number, uint64_t value) override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        switch (number) {
+        case 0:
+            v_.task_switched = value & arch::cr0::ts;
+            arch::set_task_switched(v_.task_switched);
+            return {};
+        case 2:
+            v_.info->cr2 = value;
+            return {};
+        case 3:
+            if (!set_kernel_table(v_, frame_of(PhysicalAddress{value & 0x000ffffffffff000})))
+                return raise(Vector::general_protection);
+            return {};
+        case 4:
+            v_.cr4 = value;
+            return {};
+        default:
+            return raise(Vector::invalid_opcode);
+        }
+    }
+    Access<uint64_t> read_debug(unsigned number) override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        Context c{v_, v_.domain};
+        auto const value = do_get_debugreg(c, number);
+        if (!value)
+            return raise(Vector::invalid_opcode);
+        return static_cast<uint64_t>(*value);
+    }
+    Access<> write_debug(unsigned number, uint64_t value) override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        Context c{v_, v_.domain};
+        if (!do_set_debugreg(c, number, value))
+            return raise(Vector::general_protection);
+        return {};
+    }
+    Access<emulate::CpuidLeaf> cpuid(uint32_t leaf, uint32_t subleaf) override {
+        CpuidResult const r = pv_cpuid(leaf, subleaf, host_cpuid, policy_of(v_));
+        return emulate::CpuidLeaf{r.eax, r.ebx, r.ecx, r.edx};
+    }
+    Access<uint64_t> read_tsc() override { return arch::read_tsc(); }
+    Access<> write_extended_control(uint32_t index, uint64_t value) override {
+        if (!v_.kernel_mode || index != 0 || !pv_xcr0_valid(value, host_cpuid, policy_of(v_).features) ||
+            (value & ~arch::fpu_features()))
+            return raise(Vector::general_protection);
+        v_.xcr0 = value;
+        arch::fpu_set_xcr0(value);
+        return {};
+    }
+    Access<> flush_caches() override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        if (v_.domain.hardware)
+            arch::write_back_and_invalidate_caches();
+        return {};
+    }
+    Access<> invalidate_page(GuestAddress address) override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        if (layout::is_canonical(address.raw()) && !layout::is_ours(address.raw()))
+            arch::invalidate_page(address.raw());
+        return {};
+    }
+    Access<> set_interrupts(bool) override {
+        // PV kernels mask events, not interrupts; with I/O privilege the instruction has no effect, as on Xen.
+        if (v_.iopl >= (v_.kernel_mode ? 1 : 3))
+            return {};
+        return raise(Vector::general_protection);
+    }
+    Access<> halt() override {
+        if (!v_.kernel_mode)
+            return raise(Vector::general_protection);
+        return {};
+    }
+};
+
+/// The one place that a page-table write may go: the entry that the fault was about.
+class TableEnvironment final : public GuestEnvironment {
+    uint64_t page_;
+    Mfn table_;
+
+    [[nodiscard]] bool here(GuestAddress a, size_t size) const {
+        return align_down(a.raw(), page_size) == page_ && (a.raw() & page_mask) + size <= page_size &&
+               (a.raw() & 7) + size <= 8;
+    }
+
+public:
+    TableEnvironment(PvVcpu& v, uint64_t address, Mfn table)
+        : GuestEnvironment{v}, page_{align_down(address, page_size)}, table_{table} {}
+
+    Access<> write(GuestAddress to, std::span<std::byte const> from) override {
+        if (!here(to, from.size()))
+            return emulate::unhandled();
+        Pte* const slot = direct<Pte>(PhysicalAddress{address_of(table_).raw() + (to.raw() & page_mask & ~7ull)});
+        for (;;) {
+            Pte expected{__atomic_load_n(&slot->v, __ATOMIC_ACQUIRE)};
+            Pte value = expected;
+            memcpy(reinterpret_cast<char*>(&value) + (to.raw() & 7), from.data(), from.size());
+            auto const done = compare_exchange_entry(v_.domain, slot, 1, expected, value);
+            if (!done)
+                return raise(Vector::general_protection);
+            if (*done)
+                return {};
+        }
+    }
+
+    Access<emulate::Wide> compare_exchange(GuestAddress at, unsigned size, emulate::Wide expected,
+                                           emulate::Wide desired) override {
+        if (size > 8 || !here(at, size))
+            return emulate::unhandled();
+        unsigned const shift = static_cast<unsigned>(at.raw() & 7) * 8;
+        uint64_t const mask = size == 8 ? ~uint64_t{0} : ((uint64_t{1} << size * 8) - 1) << shift;
+        Pte* const slot = direct<Pte>(PhysicalAddress{address_of(table_).raw() + (at.raw() & page_mask & ~7ull)});
+        for (;;) {
+            Pte found{__atomic_load_n(&slot->v, __ATOMIC_ACQUIRE)};
+            auto const part = static_cast<emulate::Wide>((found.v & mask) >> shift);
+            if (part != expected)
+                return part;
+            Pte const value{(found.v & ~mask) | (static_cast<uint64_t>(desired) << shift & mask)};
+            auto const done = compare_exchange_entry(v_.domain, slot, 1, found, value);
+            if (!done)
+                return raise(Vector::general_protection);
+            if (*done)
+                return expected;
+        }
+    }
+};
+
+CodeSize code_size(Registers const& r) { return r.cs == 0xe023 ? CodeSize::bits32 : CodeSize::bits64; }
+
+/// True if the outcome settles the matter.
+bool settle(PvVcpu& v, emulate::Outcome const& outcome) {
+    switch (outcome.status) {
+    case emulate::Outcome::Status::unhandleable:
+        return false;
+    case emulate::Outcome::Status::exception:
+        if (outcome.exception.vector == Vector::page_fault)
+            deliver_page_fault(v, outcome.exception.address, outcome.exception.error_code);
+        else
+            deliver_trap(v, outcome.exception.vector, outcome.exception.error_code);
+        return true;
+    default:
+        v.registers().vector = 0;
+        if (outcome.single_step) {
+            v.debug[6] |= bit(14);
+            deliver_trap(v, Vector::debug);
+        }
+        if (outcome.halted && !v.info->upcall_pending) {
+            v.info->upcall_mask = 0;
+            sleep_current();
+        }
+        return true;
+    }
+}
+
+} // namespace
+
+bool emulate_privileged(PvVcpu& v) {
+    PrivilegedEnvironment environment{v};
+    return settle(v, emulate::run(v.registers(), code_size(v.registers()), environment,
+                                  {.memory = false, .port = true, .privileged = true}));
+}
+
+bool emulate_page_table_write(PvVcpu& v, uint64_t address) {
+    auto const entry = peek_l1_entry(v, address);
+    if (!entry || !entry->present() || entry->writable() || !is_ram(entry->mfn()))
+        return false;
+    if (page_at(entry->mfn()).type_word().type() != PageType::l1)
+        return false;
+    auto const held = TypeRef::get(v.domain, entry->mfn(), PageType::l1);
+    if (!held)
+        return false;
+    TableEnvironment environment{v, address, held->mfn()};
+    return settle(v, emulate::run(v.registers(), code_size(v.registers()), environment,
+                                  {.memory = true, .port = false, .privileged = false}));
+}
+
+bool emulate_forced_cpuid(PvVcpu& v) {
+    constexpr char pattern[] = "\x0f\x0b"
+                               "xen\x0f\xa2";
+    Registers& r = v.registers();
+    char bytes[7];
+    if (!copy_from_guest(bytes, GuestAddress{r.rip}, sizeof bytes) || memcmp(bytes, pattern, sizeof bytes) != 0)
+        return false;
+    CpuidResult const result = pv_cpuid(static_cast<uint32_t>(r.rax), static_cast<uint32_t>(r.rcx), host_cpuid, policy_of(v));
+    r.rax = result.eax;
+    r.rbx = result.ebx;
+    r.rcx = result.ecx;
+    r.rdx = result.edx;
+    r.rip += sizeof bytes;
+    r.rflags &= ~rflags::rf;
+    return true;
+}
+
+std::optional<uint8_t> software_interrupt_at(PvVcpu const& v) {
+    uint8_t bytes[2];
+    if (!copy_from_guest(bytes, GuestAddress{v.registers().rip}, sizeof bytes) || bytes[0] != 0xcd)
+        return std::nullopt;
+    return bytes[1];
+}
+
+void forbid_ports(uint16_t first, uint16_t last) {
+    if (forbidden_count < sizeof forbidden / sizeof forbidden[0])
+        forbidden[forbidden_count++] = {first, last};
+}
+
+Result<int64_t> do_fpu_taskswitch(Context& c, uint64_t set) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    v.task_switched = set != 0;
+    arch::set_task_switched(v.task_switched);
+    return 0;
+}
+
+Result<int64_t> do_set_debugreg(Context& c, uint32_t index, uint64_t value) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    if (index >= 8 || index == 4 || index == 5)
+        return Errno::inval;
+    if (index < 4) {
+        if (!layout::is_canonical(value) || layout::is_ours(value))
+            return Errno::perm;
+        v.debug[index] = value;
+        if (v.debug[7] & 0xff)
+            arch::write_debug_address(index, value);
+        return 0;
+    }
+    if (value >> 32)
+        return Errno::perm;
+    if (index == 6) {
+        v.debug[6] = (value & 0xe00f) | 0xffff0ff0;
+        return 0;
+    }
+    // No global-detect, and no I/O breakpoints: those would fire in Hearth. (Intel SDM vol. 3B, 18.2.4)
+    for (unsigned i = 0; i < 4; ++i)
+        if ((value >> (16 + 4 * i) & 3) == 2)
+            return Errno::perm;
+    v.debug[7] = (value & 0xffff0fff & ~bit(13)) | bit(10);
+    if (v.debug[7] & 0xff)
+        for (unsigned i = 0; i < 4; ++i)
+            arch::write_debug_address(i, v.debug[i]);
+    arch::write_dr7(v.debug[7]);
+    return 0;
+}
+
+Result<int64_t> do_get_debugreg(Context& c, uint32_t index) {
+    if (index >= 8 || index == 4 || index == 5)
+        return Errno::inval;
+    return static_cast<int64_t>(pv_vcpu(c.vcpu).debug[index]);
+}
+
+} // namespace hearth::pv

@@ -1,0 +1,159 @@
+// Exceptions and system calls that come out of a PV guest: which are Hearth's business, and which the guest's own.
+#include "arch/x86/asm.h"
+#include "arch/descriptors.h"
+#include "arch/intrinsics.h"
+#include "console/log.h"
+#include "cpu/cpu.h"
+#include "cpu/crash.h"
+#include "hypercall/entry.h"
+#include "memory/layout.h"
+#include "pv/address_space.h"
+#include "pv/bounce.h"
+#include "pv/descriptor_tables.h"
+#include "pv/privileged.h"
+#include "pv/vcpu.h"
+
+#include <cstring>
+
+extern "C" {
+void guest_exception(hearth::Registers& frame);
+void guest_syscall(hearth::Registers& frame);
+void guest_syscall32(hearth::Registers& frame);
+void guest_sysenter(hearth::Registers& frame);
+void guest_iret_fault(hearth::Registers& fault);
+[[noreturn]] void resume_guest_frame(hearth::Registers* frame);
+}
+
+namespace hearth::pv {
+namespace {
+
+namespace page_fault {
+constexpr uint32_t present = 1, write = 2;
+} // namespace page_fault
+
+void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
+    if (layout::is_ours(address)) {
+        uint64_t const offset = address - v.window;
+        if (offset < window_size) {
+            if (map_ldt_page(v, offset))
+                return;
+            // A selector whose descriptor is not there: what the processor says where there is no window.
+            return deliver_trap(v, Vector::general_protection,
+                                static_cast<uint32_t>(offset % ldt_offset & 0xfff8) | (offset >= ldt_offset ? 4 : 0));
+        }
+        return deliver_page_fault(v, address, r.error_code & ~page_fault::present);
+    }
+    constexpr uint32_t write_to_present = page_fault::present | page_fault::write;
+    if ((r.error_code & write_to_present) == write_to_present && v.kernel_mode &&
+        v.domain.assists(abi::VmAssist::writable_pagetables) && emulate_page_table_write(v, address))
+        return;
+    deliver_page_fault(v, address, r.error_code);
+}
+
+void handle_general_protection(PvVcpu& v, Registers& r) {
+    // `int n` in ring 3 where the IDT says ring 0: the guest's own table decides. The error code names the gate.
+    if (r.error_code & 2) {
+        if (auto const vector = software_interrupt_at(v)) {
+            if (v.traps[*vector].address && (v.kernel_mode || v.traps[*vector].privilege() == 3)) {
+                r.rip += 2;
+                return deliver_software_interrupt(v, *vector);
+            }
+            return deliver_trap(v, Vector::general_protection, *vector * 8u + 2);
+        }
+    }
+    if (r.error_code == 0 && emulate_privileged(v))
+        return;
+    deliver_trap(v, Vector::general_protection, r.error_code);
+}
+
+void handle_debug(PvVcpu& v) {
+    v.debug[6] = arch::read_dr6();
+    arch::write_dr6(0xffff0ff0);
+    deliver_trap(v, Vector::debug);
+}
+
+void handle_no_device(PvVcpu& v) {
+    arch::clear_task_switched();
+    if (!v.task_switched)
+        return;
+    // The fault itself ends the state that caused it: what the kernel's handler would do first.
+    v.task_switched = false;
+    deliver_trap(v, Vector::device_not_available);
+}
+
+} // namespace
+} // namespace hearth::pv
+
+using namespace hearth;
+using namespace hearth::pv;
+
+void guest_exception(Registers& r) {
+    uint64_t const fault_address = arch::read_cr2();
+    PvVcpu& v = current();
+    auto const vector = static_cast<Vector>(r.vector);
+    switch (vector) {
+    case Vector::page_fault:
+        return handle_page_fault(v, r, fault_address);
+    case Vector::general_protection:
+        return handle_general_protection(v, r);
+    case Vector::device_not_available:
+        return handle_no_device(v);
+    case Vector::debug:
+        return handle_debug(v);
+    case Vector::invalid_opcode:
+        if (emulate_forced_cpuid(v))
+            return;
+        return deliver_trap(v, vector);
+    default:
+        if (r.vector >= 32 || r.vector == 3 || r.vector == 4) // int n, int3, into
+            return deliver_software_interrupt(v, static_cast<uint8_t>(r.vector));
+        return deliver_trap(v, vector, r.error_code);
+    }
+}
+
+void guest_syscall(Registers& r) {
+    PvVcpu& v = current();
+    if (v.kernel_mode)
+        return hypercall(v, r);
+    r.r11 |= rflags::interrupts;
+    deliver_callback(v, v.syscall_callback);
+}
+
+void guest_syscall32(Registers&) {
+    PvVcpu& v = current();
+    if (v.syscall32_callback.address == 0)
+        return deliver_trap(v, Vector::invalid_opcode);
+    deliver_callback(v, v.syscall32_callback);
+}
+
+void guest_sysenter(Registers& r) {
+    PvVcpu& v = current();
+    r.rip = 0; // the instruction saves neither; the ABI's callback knows where its callers come from
+    if (v.sysenter_callback.address == 0)
+        return deliver_trap(v, Vector::general_protection);
+    deliver_callback(v, v.sysenter_callback);
+}
+
+void guest_iret_fault(Registers& fault) {
+    PvVcpu& v = current();
+    Registers& guest = v.registers();
+    uint64_t const address = arch::read_cr2();
+    bool const page_fault = fault.vector == static_cast<uint32_t>(Vector::page_fault);
+    // SAFETY: the general registers were already the guest's when iretq faulted; they move back up to where rip, cs,
+    // rflags, rsp and ss still stand. The two places may overlap.
+    memmove(&guest, &fault, offsetof(Registers, error_code));
+    guest.vector = 0;
+    uint64_t const offset = address - v.window;
+    if (!(page_fault && offset < window_size && map_ldt_page(v, offset)))
+        deliver_failsafe(v);
+    resume_guest_frame(&guest);
+}
+
+namespace hearth {
+void print_guest_state(Vcpu& vcpu) {
+    PvVcpu& v = pv_vcpu(vcpu);
+    print_registers(v.registers());
+    log_error("in the guest's {} mode, kernel stack {:x}, last fault address {:x}", v.kernel_mode ? "kernel" : "user",
+              v.kernel_sp, v.info ? v.info->cr2 : 0);
+}
+} // namespace hearth

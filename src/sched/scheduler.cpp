@@ -1,0 +1,332 @@
+// Proportional share by virtual time, after Borrowed Virtual Time and its heirs: the runnable thread that is furthest
+// behind runs next; one that slept comes back no further behind than one slice, so that it answers quickly and cannot
+// hoard.
+#include "arch/context.h"
+#include "arch/intrinsics.h"
+#include "console/log.h"
+#include "cpu/cpu.h"
+#include "cpu/crash.h"
+#include "memory/paging.h"
+#include "memory/tlb.h"
+#include "sched/thread.h"
+#include "time/clock.h"
+#include "time/timer.h"
+
+#include <algorithm>
+
+namespace hearth {
+namespace {
+
+constexpr uint64_t slice = 5'000'000; // ns of real time at the default weight
+constexpr uint32_t default_weight = 256;
+
+void slice_ended(void*);
+
+} // namespace
+
+/// All that touches a thread's private state.
+struct Scheduler {
+    using Queue = List<Thread, &Thread::queue_node_>;
+    struct alignas(64) Cpu {
+        SpinLock lock{Rank::scheduler};
+        Queue queue;
+        unsigned length = 0;
+        Thread* running = nullptr;
+        Thread* idle = nullptr;
+        Thread* previous = nullptr; // being switched away from
+        Thread* displaced = nullptr; // `previous`, when it may no longer run here
+        uint64_t virtual_time = 0;  // never goes back
+        std::atomic<bool> reschedule{false};
+        Timer slice_timer{slice_ended, nullptr};
+    };
+    static Cpu cpus[max_cpus];
+
+    static Cpu& mine() { return cpus[this_cpu_id()]; }
+
+    static void enter_state(Thread& t, RunState state, uint64_t now) {
+        t.times_.spent[static_cast<unsigned>(t.times_.state)] += now - t.times_.since;
+        t.times_.state = state;
+        t.times_.since = now;
+    }
+
+    static void charge(Cpu& cpu, uint64_t now) {
+        Thread& t = *cpu.running;
+        if (t.idle_)
+            return;
+        uint64_t const ran = now - t.times_.since;
+        t.virtual_time_ += ran * default_weight / t.weight_;
+    }
+
+    static void insert(Cpu& cpu, Thread& t) {
+        Thread* after = cpu.queue.front();
+        while (after && after->virtual_time_ <= t.virtual_time_)
+            after = cpu.queue.next(*after);
+        if (after)
+            cpu.queue.insert_before(*after, t);
+        else
+            cpu.queue.push_back(t);
+        ++cpu.length;
+    }
+
+    static void take_off(Cpu& cpu, Thread& t) {
+        Queue::remove(t);
+        --cpu.length;
+    }
+
+    /// Queues a runnable thread on `id`, whose lock is held, and has that CPU look.
+    static void enqueue(unsigned id, Thread& t) {
+        Cpu& cpu = cpus[id];
+        t.cpu_ = id;
+        uint64_t const earliest = cpu.virtual_time > slice ? cpu.virtual_time - slice : 0;
+        if (t.virtual_time_ < earliest)
+            t.virtual_time_ = earliest;
+        insert(cpu, t);
+        bool const preempts = cpu.running->idle_ || t.virtual_time_ + slice / 8 < current_virtual_time(cpu);
+        if (!preempts)
+            return;
+        cpu.reschedule.store(true);
+        if (id != this_cpu_id())
+            send_ipi(CpuMask::of(id), Ipi::reschedule);
+    }
+
+    static uint64_t current_virtual_time(Cpu const& cpu) {
+        Thread const& t = *cpu.running;
+        return t.virtual_time_ + (now_ns() - t.times_.since) * default_weight / t.weight_;
+    }
+
+    /// Where a thread that wakes should run: where it was if that is idle, else an idle CPU, else where it was.
+    static unsigned choose(Thread const& t) {
+        CpuMask const allowed = t.affinity_ & online_cpus();
+        if (allowed.has(t.cpu_) && cpus[t.cpu_].running->idle_ && cpus[t.cpu_].length == 0)
+            return t.cpu_;
+        unsigned best = t.cpu_;
+        unsigned best_load = ~0u;
+        allowed.each([&](unsigned id) {
+            unsigned const load = cpus[id].length + (cpus[id].running->idle_ ? 0 : 1) + (id == t.cpu_ ? 0 : 1);
+            if (load < best_load || (load == best_load && id == t.cpu_)) {
+                best_load = load;
+                best = id;
+            }
+        });
+        return best;
+    }
+
+    static void make_runnable(Thread& t) {
+        // Blocked or offline, and off every queue; its state keeps other wakers away.
+        // Its context must have left its last CPU before another may have it.
+        unsigned id = choose(t);
+        if (id != t.cpu_ && t.on_cpu_.load(std::memory_order_acquire))
+            id = t.cpu_;
+        LockGuard guard{cpus[id].lock};
+        if (id != t.cpu_) // virtual time is relative to a queue
+            t.virtual_time_ = t.virtual_time_ - cpus[t.cpu_].virtual_time + cpus[id].virtual_time;
+        enqueue(id, t);
+    }
+
+    static bool leave_sleep(Thread& t, RunState expected) {
+        for (;;) {
+            unsigned const id = t.cpu_;
+            Cpu& cpu = cpus[id];
+            LockGuard guard{cpu.lock};
+            if (t.cpu_ != id)
+                continue;
+            if (t.times_.state != expected) {
+                t.wake_pending_ = true;
+                return false;
+            }
+            enter_state(t, RunState::runnable, now_ns());
+            return true;
+        }
+    }
+
+    static Thread& pick(Cpu& cpu) {
+        Thread* const t = cpu.queue.front();
+        if (!t)
+            return *cpu.idle;
+        take_off(cpu, *t);
+        if (t->virtual_time_ > cpu.virtual_time)
+            cpu.virtual_time = t->virtual_time_;
+        return *t;
+    }
+
+    /// Switches from the running thread, which has been put where it belongs, to the best one. Lock held; released.
+    static void switch_away(Cpu& cpu, uint64_t now) __attribute__((release_capability(cpu.lock))) {
+        Thread& previous = *cpu.running;
+        cpu.reschedule.store(false);
+        Thread& next = pick(cpu);
+        enter_state(next, RunState::running, now);
+        if (&next == &previous) {
+            cpu.lock.unlock();
+            return;
+        }
+        cpu.running = &next;
+        cpu.previous = &previous;
+        next.on_cpu_.store(true);
+        bool const contended = cpu.length > 0;
+        cpu.lock.unlock();
+        if (contended)
+            cpu.slice_timer.set(now + slice);
+        previous.switch_out();
+        this_cpu().current = &next;
+        bind_stack(next.stack_end_, this_cpu());
+        arch::switch_stacks(&previous.saved_stack_pointer_, next.saved_stack_pointer_);
+        finish_switch();
+    }
+
+    /// On the new thread's stack: the old one's context is complete now.
+    static void finish_switch() {
+        Cpu& cpu = mine();
+        cpu.previous->on_cpu_.store(false, std::memory_order_release);
+        if (Thread* const displaced = std::exchange(cpu.displaced, nullptr))
+            make_runnable(*displaced);
+        cpu.running->switch_in();
+    }
+
+    static void leave(RunState state) {
+        Cpu& cpu = mine();
+        cpu.lock.lock();
+        Thread& self = *cpu.running;
+        if (state == RunState::blocked && self.wake_pending_) {
+            self.wake_pending_ = false;
+            cpu.lock.unlock();
+            return;
+        }
+        uint64_t const now = now_ns();
+        charge(cpu, now);
+        enter_state(self, state, now);
+        if (state == RunState::runnable && !self.idle_) {
+            if (self.affinity_.has(self.cpu_))
+                insert(cpu, self);
+            else
+                cpu.displaced = &self;
+        }
+        switch_away(cpu, now);
+    }
+
+    /// Takes a thread from the longest queue for a CPU with nothing to do.
+    static bool steal() {
+        unsigned const self = this_cpu_id();
+        unsigned busiest = self, most = 0;
+        online_cpus().each([&](unsigned id) {
+            if (id != self && cpus[id].length > most) {
+                most = cpus[id].length;
+                busiest = id;
+            }
+        });
+        if (busiest == self)
+            return false;
+        Thread* taken = nullptr;
+        {
+            Cpu& from = cpus[busiest];
+            LockGuard guard{from.lock};
+            for (Thread* t = from.queue.front(); t && !taken; t = from.queue.next(*t))
+                if (t->affinity_.has(self) && !t->on_cpu_.load(std::memory_order_acquire))
+                    taken = t;
+            if (!taken)
+                return false;
+            take_off(from, *taken);
+            taken->virtual_time_ -= std::min(taken->virtual_time_, from.virtual_time);
+        }
+        LockGuard guard{cpus[self].lock};
+        taken->virtual_time_ += cpus[self].virtual_time;
+        enqueue(self, *taken);
+        return true;
+    }
+
+    static void prepare(Thread& t, uint64_t stack, void (*function)(void*), void* argument) {
+        t.stack_end_ = stack + arch::stack_size;
+        t.saved_stack_pointer_ = arch::prepare_stack(t.stack_end_, function, argument);
+    }
+    static void adopt_idle(Thread& t, uint64_t stack) {
+        Cpu& cpu = mine();
+        t.stack_end_ = stack + arch::stack_size;
+        t.idle_ = true;
+        t.cpu_ = this_cpu_id();
+        t.on_cpu_.store(true);
+        enter_state(t, RunState::running, now_ns());
+        cpu.idle = cpu.running = &t;
+        this_cpu().current = &t;
+    }
+    static void affinity(Thread& t, CpuMask mask) { t.affinity_ = mask; }
+    static RunTimes times(Thread const& t) {
+        RunTimes r = t.times_;
+        uint64_t const now = now_ns();
+        if (now > r.since)
+            r.spent[static_cast<unsigned>(r.state)] += now - r.since;
+        return r;
+    }
+};
+[[clang::no_destroy]] constinit Scheduler::Cpu Scheduler::cpus[max_cpus];
+
+namespace {
+void slice_ended(void*) { request_reschedule(); }
+} // namespace
+
+RunTimes Thread::times() const { return Scheduler::times(*this); }
+void Thread::describe(char* text, unsigned size) const {
+    if (size)
+        text[0] = 0;
+}
+
+void thread_prepare(Thread& thread, uint64_t stack, void (*function)(void*), void* argument) {
+    Scheduler::prepare(thread, stack, function, argument);
+}
+void scheduler_adopt_idle(Thread& idle, uint64_t stack) { Scheduler::adopt_idle(idle, stack); }
+void thread_first_activation() { Scheduler::finish_switch(); }
+
+void idle_loop() {
+    for (;;) {
+        if (Scheduler::mine().length || Scheduler::steal())
+            Scheduler::leave(RunState::runnable);
+        else
+            arch::wait_for_interrupt();
+    }
+}
+
+Thread& current_thread() { return *this_cpu().current; }
+
+void wake(Thread& thread) {
+    if (Scheduler::leave_sleep(thread, RunState::blocked))
+        Scheduler::make_runnable(thread);
+}
+void start(Thread& thread) {
+    if (Scheduler::leave_sleep(thread, RunState::offline))
+        Scheduler::make_runnable(thread);
+}
+void sleep_current() { Scheduler::leave(RunState::blocked); }
+void park_current() { Scheduler::leave(RunState::offline); }
+void yield_current() { Scheduler::leave(RunState::runnable); }
+void set_affinity(Thread& thread, CpuMask cpus) { Scheduler::affinity(thread, cpus); }
+
+bool reschedule_pending() { return Scheduler::mine().reschedule.load(std::memory_order_relaxed); }
+void reschedule_if_needed() {
+    if (reschedule_pending())
+        Scheduler::leave(RunState::runnable);
+}
+void request_reschedule() { Scheduler::mine().reschedule.store(true); }
+
+void preempt_point() {
+    if (check_lock_ranks && this_cpu().held_count)
+        panic("preemption point with a lock held");
+    arch::open_interrupt_window();
+    reschedule_if_needed();
+}
+
+void kick(Thread& thread) {
+    unsigned const cpu = thread.cpu();
+    if (cpu != this_cpu_id())
+        send_ipi(CpuMask::of(cpu), Ipi::reschedule);
+}
+
+std::string_view describe_running(unsigned cpu) {
+    static char text[32];
+    Thread const* const running = Scheduler::cpus[cpu].running;
+    if (!running)
+        return "not started";
+    if (running == Scheduler::cpus[cpu].idle)
+        return "idle";
+    running->describe(text, sizeof text);
+    return text;
+}
+
+} // namespace hearth

@@ -1,0 +1,85 @@
+// A thread of the hypervisor: a stack, a state, a place in a run queue. Every vCPU is one; so is each CPU's idle loop.
+#pragma once
+
+#include "base/list.h"
+#include "base/lock.h"
+#include "cpu/mask.h"
+
+#include <atomic>
+#include <cstdint>
+
+namespace hearth {
+
+/// As guests see it. (public/vcpu.h, RUNSTATE_*)
+enum class RunState : uint32_t { running = 0, runnable = 1, blocked = 2, offline = 3 };
+
+/// How long a thread has been in each state.
+struct RunTimes {
+    RunState state = RunState::offline;
+    uint64_t since = 0;    // system time at which `state` began
+    uint64_t spent[4] = {}; // ns, up to `since`
+};
+
+class Thread {
+public:
+    constexpr Thread() = default;
+    Thread(Thread const&) = delete;
+    Thread& operator=(Thread const&) = delete;
+
+    /// Called on the CPU that takes it on, or puts it down; interrupts off, no lock held.
+    virtual void switch_in() {}
+    virtual void switch_out() {}
+    virtual void describe(char* text, unsigned size) const;
+
+    [[nodiscard]] unsigned cpu() const { return cpu_; }
+    [[nodiscard]] RunTimes times() const;
+    [[nodiscard]] CpuMask affinity() const { return affinity_; }
+    [[nodiscard]] uint64_t stack_end() const { return stack_end_; }
+
+protected:
+    constexpr ~Thread() = default;
+
+private:
+    friend struct Scheduler;
+    uint64_t saved_stack_pointer_ = 0;
+    uint64_t stack_end_ = 0;
+    ListNode queue_node_;
+    unsigned cpu_ = 0;
+    bool idle_ = false;
+    bool wake_pending_ = false;
+    std::atomic<bool> on_cpu_{false};
+    CpuMask affinity_{~uint64_t{0}};
+    uint64_t virtual_time_ = 0;
+    uint32_t weight_ = 256;
+    RunTimes times_;
+};
+
+/// Gives a thread its stack and first function, which never returns. `stack` is 16 KiB, aligned.
+void thread_prepare(Thread& thread, uint64_t stack, void (*function)(void*), void* argument);
+
+/// The calling code becomes this CPU's idle thread.
+void scheduler_adopt_idle(Thread& idle, uint64_t stack);
+[[noreturn]] void idle_loop();
+
+Thread& current_thread();
+/// Makes a sleeping thread runnable; remembered if it is about to sleep.
+void wake(Thread& thread);
+/// Brings a new or offline thread to life on the least loaded CPU of its affinity.
+void start(Thread& thread);
+/// Sleeps until somebody calls wake(). Spurious returns happen: check the condition again.
+void sleep_current();
+/// Never runs again until start().
+void park_current();
+void yield_current();
+void set_affinity(Thread& thread, CpuMask cpus);
+/// Moves on to another thread if this CPU was asked to; otherwise returns at once.
+void reschedule_if_needed();
+bool reschedule_pending();
+/// The reschedule IPI's handler.
+void request_reschedule();
+/// Lets interrupts in and others run. No lock may be held.
+void preempt_point();
+/// If it is running on another CPU, makes that CPU pass through the hypervisor.
+void kick(Thread& thread);
+
+} // namespace hearth

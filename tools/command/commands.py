@@ -1,0 +1,346 @@
+"""What each ./hearth command does."""
+import glob
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import machine
+from machine import BUILD, DOM0, ROOT
+
+PACKAGES = """
+    clang-19 lld-19 llvm-19 clang-tidy-19 clang-format-19 libc++-19-dev libclang-rt-19-dev
+    cmake ninja-build libgtest-dev libgmock-dev libxen-dev dpkg-dev
+    qemu-system-x86 ovmf seabios bochs socat
+    mmdebstrap fakeroot uidmap e2fsprogs
+    grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools
+    busybox-static cpio gzip xz-utils lz4 zstd python3 python3-pytest curl ca-certificates
+""".split()
+
+
+class Failure(Exception):
+    """Something that the user is told in one line: cause and next step."""
+
+
+def say(text):
+    print(f"hearth: {text}", file=sys.stderr, flush=True)
+
+
+def quietly(command, log, what, advice="", **more):
+    """Runs a command with its output in a log under build/, shown only when it fails."""
+    path = os.path.join(BUILD, "logs", log + ".log")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, **more).returncode
+    if status != 0:
+        with open(path, errors="replace") as file:
+            sys.stderr.write("".join(file.readlines()[-40:]))
+        raise Failure(f"{what} failed (the whole log: {os.path.relpath(path, ROOT)}). {advice}".rstrip())
+
+
+# Set-up
+
+def setup(_=None):
+    os.makedirs(BUILD, exist_ok=True)
+    stamp = os.path.join(BUILD, "setup.stamp")
+    wanted = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()
+    if os.path.exists(stamp) and open(stamp).read() == wanted:
+        return 0
+    status = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Status}\n", *PACKAGES], capture_output=True, text=True)
+    installed = {line.split()[0] for line in status.stdout.splitlines() if line.endswith(" installed")}
+    missing = [package for package in PACKAGES if package not in installed]
+    if missing:
+        say(f"installing {len(missing)} packages (some minutes on a bare machine): {' '.join(missing)}")
+        root = [] if os.getuid() == 0 else ["sudo"]
+        apt = root + ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+        advice = "Hearth builds on Debian 12, as root or with sudo; check the network and apt's sources."
+        quietly(apt + ["update"], "apt-update", "apt-get update", advice)
+        quietly(apt + ["install", "-y", "--no-install-recommends", *missing], "apt-install", "apt-get install", advice)
+    with open(stamp, "w") as file:
+        file.write(wanted)
+    return 0
+
+
+# Building
+
+def configure_and_build(preset, targets=()):
+    setup()
+    folder = os.path.join(BUILD, preset)
+    if not os.path.exists(os.path.join(folder, "build.ninja")):
+        say(f"configuring {preset} (fetches the sources of the decompressors once)")
+        quietly(["cmake", "--preset", preset], f"configure-{preset}", "cmake")
+    say(f"building {preset}")
+    goal = ["--target", *targets] if targets else []
+    quietly(["cmake", "--build", folder, *goal], f"build-{preset}", "the build")
+    return folder
+
+
+def build(options):
+    configure_and_build(options.preset)
+    return 0
+
+
+def dom0_image():
+    setup()
+    if subprocess.run([os.path.join(ROOT, "tools/image/build")], stdin=subprocess.DEVNULL).returncode != 0:
+        raise Failure("Domain 0's disk image could not be made; the reason is above")
+
+
+def everything():
+    """What a boot needs; the hypervisor is not built when HEARTH_IMAGE names another."""
+    if machine.is_hearth():
+        configure_and_build("hypervisor")
+    elif not os.path.exists(machine.hypervisor()):
+        raise Failure(f"HEARTH_IMAGE names {machine.hypervisor()}, which does not exist")
+    dom0_image()
+
+
+MENU = """set timeout=0
+set default=0
+serial --unit=0 --speed=115200
+terminal_output serial console
+menuentry "Debian 12 on Hearth" {{
+    multiboot2 /boot/hearth {hypervisor}
+    module2 /boot/vmlinuz {dom0}
+    module2 /boot/initrd
+}}
+"""
+
+
+def make_iso(path, hypervisor_words, dom0_words):
+    """A GRUB image for BIOS and UEFI. GRUB leaves the file's name out, so the words are the command line."""
+    tree = path + ".tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    os.makedirs(os.path.join(tree, "boot/grub"))
+    for source, name in [(machine.hypervisor(), "hearth"), (DOM0 + "/vmlinuz", "vmlinuz"), (DOM0 + "/initrd", "initrd")]:
+        shutil.copy(source, os.path.join(tree, "boot", name))
+    with open(os.path.join(tree, "boot/grub/grub.cfg"), "w") as file:
+        file.write(MENU.format(hypervisor=hypervisor_words, dom0=dom0_words))
+    quietly(["grub-mkrescue", "-o", path, tree], "iso", "grub-mkrescue")
+    shutil.rmtree(tree)
+    return path
+
+
+def iso(options):
+    everything()
+    path = make_iso(os.path.join(BUILD, "hearth.iso"),
+                    f"dom0_mem=1024M console=com1,vga com1=115200,8n1 {options.cmdline}".strip(),
+                    machine.dom0_words("virtio", options.dom0_cmdline))
+    say(f"{os.path.relpath(path)}: {os.path.getsize(path) >> 20} MiB; boots BIOS and UEFI machines, serial console at 115200 baud")
+    return 0
+
+
+# Demo
+
+def demo(options):
+    everything()
+    chosen = dict(cpus=options.cpus, memory=options.memory, cmdline=options.cmdline, dom0_cmdline=options.dom0_cmdline,
+                  net=options.net, disk=options.disk, boot=options.boot, keep=options.keep)
+    if options.boot != "kernel":
+        chosen["iso"] = make_iso(os.path.join(BUILD, "demo.iso"),
+                                 f"{machine.default_options(options.memory)} {options.cmdline}".strip(),
+                                 machine.dom0_words(options.disk, options.dom0_cmdline))
+    if options.run is not None:
+        return demo_run(options, chosen)
+
+    say("starting QEMU (emulation: Domain 0 takes half a minute); `poweroff` ends it, control-A x at once")
+    state = os.path.join(BUILD, "demo.vars")
+    if options.boot == "uefi":
+        chosen["firmware_state"] = shutil.copy(machine.OVMF % "VARS", state)
+    command = machine.qemu_command(**chosen, extra=["-chardev", "stdio,mux=on,id=serial,signal=off", "-serial", "chardev:serial"])
+    command[command.index("-monitor") + 1] = "chardev:serial"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # control-C belongs to Domain 0
+    try:
+        return subprocess.run(command, timeout=options.timeout or None).returncode
+    except subprocess.TimeoutExpired:
+        raise Failure(f"still running after {options.timeout} s, as --timeout says") from None
+
+
+def demo_run(options, chosen):
+    log = os.path.join(BUILD, "logs/demo.log")
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    say(f"booting Domain 0 (half a minute; serial log in {os.path.relpath(log)})")
+    end = time.monotonic() + (options.timeout or 86400)
+    left = lambda: max(1, end - time.monotonic())
+    show = lambda text: (sys.stdout.write(text), sys.stdout.flush())
+    try:
+        with machine.Machine(log=log, **chosen) as dom0:
+            dom0.wait_ready(timeout=min(left(), 600))
+            status, _ = dom0.run(options.run, timeout=left(), live=show)
+            dom0.poweroff(timeout=min(left(), 120))
+            return status
+    except machine.MachineError as error:
+        raise Failure(str(error)) from None
+
+
+# Measuring
+
+def bench(options):
+    import measure
+    everything()
+    return measure.boot()
+
+
+# Tests
+
+class Tally:
+    def __init__(self):
+        self.passed, self.failed, self.notes = 0, 0, []
+
+    def add(self, passed, failed, name, seconds, note=""):
+        self.passed += passed
+        self.failed += failed
+        line = f"{'ok  ' if not failed else 'FAIL'} {name}: {passed} passed, {failed} failed ({seconds:.0f} s){note}"
+        print(line, flush=True)
+        self.notes.append(line)
+
+    def step(self, name, action):
+        begun = time.monotonic()
+        try:
+            note = action() or ""
+            self.add(1, 0, name, time.monotonic() - begun, note)
+        except Failure as failure:
+            print(failure, flush=True)
+            self.add(0, 1, name, time.monotonic() - begun)
+
+
+def junit_totals(path):
+    """(passed, failed, skipped) of a JUnit report, as GoogleTest and pytest write it."""
+    from xml.etree import ElementTree
+    passed = failed = skipped = 0
+    for case in ElementTree.parse(path).iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif case.find("skipped") is not None or case.get("status") == "notrun":
+            skipped += 1
+        else:
+            passed += 1
+    return passed, failed, skipped
+
+
+def reported(tally, name, command, report, **more):
+    """Runs a test program that writes a JUnit report."""
+    begun = time.monotonic()
+    if os.path.exists(report):
+        os.remove(report)
+    status = subprocess.run(command, stdin=subprocess.DEVNULL, **more).returncode
+    try:
+        passed, failed, skipped = junit_totals(report)
+    except (OSError, SyntaxError):
+        passed, failed, skipped = 0, 0, 0
+    if status != 0 and not failed:
+        failed = 1  # died, or found nothing to run
+    tally.add(passed, failed, name, time.monotonic() - begun, f", {skipped} skipped" if skipped else "")
+
+
+def test_unit(tally):
+    try:
+        folder = configure_and_build("hosted")
+    except Failure as failure:
+        print(failure)
+        return tally.add(0, 1, "unit (build)", 0)
+    report = os.path.join(BUILD, "logs/unit.xml")
+    # CTest runs each test in a process of its own, on all CPUs.
+    quiet = {"stdout": open(os.path.join(BUILD, "logs/unit.log"), "w")}
+    reported(tally, "unit", ["ctest", "--test-dir", folder, "-j", str(os.cpu_count()), "--output-on-failure",
+                             "--output-junit", report, "--timeout", "300"], report, **quiet)
+    if tally.failed:
+        subprocess.run(["ctest", "--test-dir", folder, "--rerun-failed", "--output-on-failure"], stdin=subprocess.DEVNULL)
+
+
+def sources():
+    return sorted(path for suffix in ("cpp", "h") for path in glob.glob(f"{ROOT}/src/**/*.{suffix}", recursive=True) +
+                  glob.glob(f"{ROOT}/tests/**/*.{suffix}", recursive=True))
+
+
+def test_checks(tally):
+    tally.step("checks: layers", lambda: quietly(["tools/check-layers"], "check-layers", "tools/check-layers"))
+    tally.step("checks: format", lambda: quietly(["clang-format-19", "--dry-run", "-Werror", *sources()], "format",
+                                                 "clang-format", "Run: clang-format-19 -i on the files named."))
+
+    def image():
+        configure_and_build("hypervisor")
+        quietly(["tools/check-image"], "check-image", "tools/check-image")
+    tally.step("checks: image", image)
+
+
+def test_tidy(tally):
+    folder = configure_and_build("hypervisor")
+    files = [path for path in sources() if path.startswith(ROOT + "/src/") and path.endswith(".cpp") and "/arch/host/" not in path]
+    tally.step("tidy", lambda: quietly(["run-clang-tidy-19", "-p", folder, "-quiet", "-j", str(os.cpu_count()), *files],
+                                       "tidy", "clang-tidy"))
+
+
+FUZZ_SECONDS = 10
+
+
+def test_fuzz(tally, seconds=FUZZ_SECONDS):
+    try:
+        folder = configure_and_build("fuzz")
+    except Failure as failure:
+        print(failure)
+        return tally.add(0, 1, "fuzz (build)", 0)
+    names = sorted(os.path.basename(path)[:-4] for path in glob.glob(f"{ROOT}/tests/fuzz/*.cpp"))
+    waiting, running = list(names), {}
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            name = waiting.pop(0)
+            found = os.path.join(BUILD, "corpus", name)
+            os.makedirs(found, exist_ok=True)
+            seeds = glob.glob(f"{ROOT}/tests/corpus/{name.removesuffix('_fuzzer')}")
+            log = open(os.path.join(BUILD, f"logs/fuzz-{name}.log"), "w+")
+            # Every seed runs at least once; what is found stays under build/.
+            running[name] = (subprocess.Popen(
+                [os.path.join(folder, name), f"-max_total_time={seconds}", "-timeout=20", "-print_final_stats=1",
+                 f"-artifact_prefix={found}-", found, *seeds],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log), log, time.monotonic())
+        time.sleep(0.2)
+        for name, (process, log, begun) in list(running.items()):
+            if process.poll() is None:
+                continue
+            log.seek(0)
+            text = log.read()
+            if process.returncode:
+                print(text[-4000:])
+            runs = [line.split()[-1] for line in text.splitlines() if "number_of_executed_units" in line]
+            tally.add(*((1, 0) if process.returncode == 0 else (0, 1)), f"fuzz: {name}", time.monotonic() - begun,
+                      f", {runs[0]} runs" if runs else "")
+            del running[name]
+
+
+def test_system(tally, pattern, slow):
+    try:
+        everything()
+    except Failure as failure:
+        print(failure)
+        return tally.add(0, 1, "system (set-up)", 0)
+    report = os.path.join(BUILD, "logs/system.xml")
+    command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", "--show-capture=no",
+               f"--junitxml={report}", "tests/system"]
+    command += ["-k", pattern] if pattern else []
+    command += ["--slow"] if slow else []
+    reported(tally, "system", command, report, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def test(options):
+    setup()
+    os.makedirs(os.path.join(BUILD, "logs"), exist_ok=True)
+    begun, tally, kinds = time.monotonic(), Tally(), ("unit", "checks", "fuzz", "system", "tidy")
+    chosen = options.pattern
+    if chosen in ("", "checks"):
+        test_checks(tally)
+    if chosen in ("", "unit"):
+        test_unit(tally)
+    if chosen in ("", "fuzz"):
+        test_fuzz(tally)
+    if chosen == "tidy":
+        test_tidy(tally)
+    if chosen in ("", "system") or chosen not in kinds:
+        test_system(tally, "" if chosen in kinds else chosen, options.slow)
+    print(f"\nSummary after {time.monotonic() - begun:.0f} s:")
+    print("\n".join(tally.notes))
+    print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
+    return 1 if tally.failed else 0

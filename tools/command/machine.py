@@ -1,0 +1,255 @@
+"""One emulated machine with the hypervisor and Domain 0 on it: started, watched and driven over its serial line.
+
+Used by ./hearth and by tests/system. Needs nothing beyond Python's standard library."""
+import base64
+import codecs
+import contextlib
+import os
+import re
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, "build")
+DOM0 = os.path.join(BUILD, "dom0")
+OVMF = "/usr/share/OVMF/OVMF_%s_4M.fd"
+READY = "hearth-shell: ready"
+# Lines of the hypervisor, which may come in the middle of a command's output.
+HYPERVISOR_LINE = re.compile(r"^\((HEARTH|XEN|d\d+v?\d*)\)")
+
+
+class MachineError(Exception):
+    """The machine did not do what it should have; the message holds the end of its serial log."""
+
+
+def hypervisor():
+    """The file under test; HEARTH_IMAGE names another one, for instance Debian's Xen."""
+    return os.environ.get("HEARTH_IMAGE") or os.path.join(BUILD, "hearth")
+
+
+def is_hearth():
+    return "HEARTH_IMAGE" not in os.environ or bool(os.environ.get("HEARTH_IMAGE_IS_HEARTH"))
+
+
+def default_options(memory):
+    """The hypervisor's command line: a serial console, and for Domain 0 what the hypervisor can spare."""
+    return f"dom0_mem={max(256, min(memory * 3 // 4, memory - 192))}M console=com1 com1=115200,8n1"
+
+
+def qemu_command(*, cpus=1, memory=1024, cmdline="", dom0_cmdline="", kernel=None, initrd=None, image=None,
+                 disk="virtio", disk_image=None, keep=False, net="virtio", boot="kernel", iso=None,
+                 firmware_state=None, icount=False, cpu="max,smap=off", extra=()):
+    """The words of QEMU's command line, without the serial line's."""
+    command = ["qemu-system-x86_64", "-machine", "q35", "-cpu", cpu, "-smp", str(cpus), "-m", str(memory),
+               "-display", "none", "-monitor", "none"]
+    command += ["-accel", "tcg"] + (["-icount", "shift=0,sleep=off"] if icount else [])
+    if boot == "kernel":
+        dom0 = f"{kernel or DOM0 + '/vmlinuz'} {dom0_words(disk, dom0_cmdline)}".strip()
+        modules = [dom0] + ([] if initrd == "" else [initrd or DOM0 + "/initrd"])
+        command += ["-kernel", image or hypervisor(), "-append", f"{default_options(memory)} {cmdline}".strip()]
+        # QEMU splits at commas and reads ",," as one.
+        command += ["-initrd", ",".join(module.replace(",", ",,") for module in modules)] if kernel != "" else []
+    else:
+        # GRUB's menu holds the command lines.
+        command += ["-drive", f"file={iso},media=cdrom,format=raw,readonly=on,if=none,id=iso",
+                    "-device", "ide-cd,drive=iso,bus=ide.2,bootindex=0"]
+        if boot == "uefi":
+            command += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF % 'CODE'}",
+                        "-drive", f"if=pflash,format=raw,file={firmware_state}"]
+    if disk != "none":
+        path = disk_image or DOM0 + "/disk.img"
+        command += ["-drive", f"file={path},format=raw,if=none,id=root,cache=unsafe" + ("" if keep else ",snapshot=on")]
+        command += ["-device", {"virtio": "virtio-blk-pci,drive=root", "ahci": "ide-hd,drive=root,bus=ide.0",
+                                "nvme": "nvme,drive=root,serial=hearth"}[disk]]
+    if net == "none":
+        command += ["-nic", "none"]
+    else:
+        command += ["-netdev", "user,id=lan", "-device",
+                    {"virtio": "virtio-net-pci", "e1000": "e1000"}[net] + ",netdev=lan"]
+    return command + list(extra)
+
+
+def dom0_words(disk, dom0_cmdline):
+    """Domain 0's command line; without a disk it stays in the initrd's shell."""
+    return " ".join(word for word in ["console=hvc0", "hearth.shell" if disk == "none" else "", dom0_cmdline] if word)
+
+
+class Machine:
+    """with Machine(cpus=2) as machine: machine.wait_ready(); status, output = machine.run("nproc")"""
+
+    def __init__(self, log=None, echo=None, **options):
+        self.options = options
+        self.echo = echo  # called with each piece of serial text
+        self.log_path = log
+        self.text = ""
+        self.position = 0  # what wait_for has consumed
+        self.commands = 0
+        self.state = tempfile.mkdtemp(prefix="hearth-machine-")
+        self.process = self.line = self.log = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, *_):
+        self.stop()
+
+    def start(self):
+        if self.options.get("boot") == "uefi":
+            self.options["firmware_state"] = shutil.copy(OVMF % "VARS", self.state)
+        self.log = open(self.log_path, "w", encoding="utf-8", errors="replace") if self.log_path else None
+        ours, theirs = socket.socketpair()
+        command = qemu_command(**self.options)
+        command += ["-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial"]
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
+                                        pass_fds=[theirs.fileno()], start_new_session=True)
+        theirs.close()
+        ours.setblocking(False)
+        self.line = ours
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return self
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.line:
+            with contextlib.suppress(OSError):
+                self.pump(0)
+            self.line.close()
+            self.line = None
+        if self.log:
+            self.log.close()
+            self.log = None
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def pump(self, seconds):
+        """Takes in what the serial line says, waiting at most this long; False when QEMU has ended."""
+        if self.line is None or not select.select([self.line], [], [], seconds)[0]:
+            return self.process.poll() is None
+        try:
+            data = self.line.recv(65536)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            data = b""
+        if not data:
+            # The line closes a moment before the process has ended.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=5)
+            return False
+        text = self.decoder.decode(data).replace("\r", "")
+        self.text += text
+        if self.log:
+            self.log.write(text)
+            self.log.flush()
+        if self.echo:
+            self.echo(text)
+        return True
+
+    def fail(self, message):
+        self.errors.seek(0)
+        complaints = self.errors.read().decode(errors="replace").strip()
+        last = "\n".join("    | " + line for line in self.text.splitlines()[-40:])
+        raise MachineError(message + (f"\nQEMU says: {complaints}" if complaints else "") +
+                           f"\nthe serial log's end{f' (all of it: {self.log_path})' if self.log_path else ''}:\n{last}")
+
+    def wait_for(self, pattern, timeout=60, fatal=r"Kernel panic|\(HEARTH\) panic|\*\* *PANIC|Panic on CPU"):
+        """The match of a pattern in what has come since the last match; fails at once on a panic."""
+        wanted, bad = re.compile(pattern, re.M), re.compile(fatal, re.I) if fatal else None
+        end = time.monotonic() + timeout
+        while True:
+            match = wanted.search(self.text, self.position)
+            if match:
+                self.position = match.end()
+                return match
+            if bad and bad.search(self.text, self.position):
+                self.pump(2)
+                self.fail(f"the machine panicked while waited for {pattern!r}")
+            left = end - time.monotonic()
+            if left <= 0:
+                self.fail(f"no {pattern!r} within {timeout} s")
+            if not self.pump(min(left, 1)) and not wanted.search(self.text, self.position):
+                self.fail(f"QEMU ended (status {self.process.poll()}) while waited for {pattern!r}")
+
+    def send(self, text):
+        """Types at the serial line, no faster than a small receive buffer can take."""
+        data = text.encode()
+        for start in range(0, len(data), 16):
+            self.line.sendall(data[start : start + 16])
+            self.pump(0.002)
+
+    def wait_ready(self, timeout=240):
+        """Waits for Domain 0's shell and makes it quiet."""
+        self.wait_for(re.escape(READY), timeout)
+        # The prompt comes last; a kernel message may hide it, so this wait may also run out.
+        with contextlib.suppress(MachineError):
+            self.wait_for(r"[#$] \Z", timeout=10)
+        for _ in range(15):
+            # Typed again until it is heard: while the shell sets up its terminal, input is thrown away.
+            self.send("\nPS1= PS2=; stty -echo; bind 'set enable-bracketed-paste off' 2>/dev/null; echo rea''dy-to-work\n")
+            with contextlib.suppress(MachineError):
+                self.wait_for(r"ready-to-work", timeout=4)
+                return self
+            if self.process.poll() is not None:
+                break
+        self.fail("Domain 0's shell does not answer")
+
+    def run(self, command, timeout=120, live=None):
+        """Runs a command in Domain 0's shell: (exit status, output). live is called with each line as it comes."""
+        self.commands += 1
+        number = self.commands
+        packed = base64.b64encode(command.encode()).decode()
+        if len(packed) > 3000:
+            raise ValueError("the command is too long for a terminal's line")
+        # The markers are typed in two parts, so that an echo of what is typed does not match them.
+        self.send(f"echo; echo @@beg''in {number}; (eval \"$(echo {packed} | base64 -d)\") </dev/null 2>&1; "
+                  f"s=$?; echo; echo @@e''nd {number} $s\n")
+        self.wait_for(rf"^@@begin {number}\n", timeout=30)
+        start = shown = self.position
+        end = time.monotonic() + timeout
+        marker = re.compile(rf"^@@end {number} (\d+)\n", re.M)
+        while True:
+            match = marker.search(self.text, start)
+            if live:
+                stop = match.start() - 1 if match else self.text.rfind("\n", shown) + 1
+                # The line before the marker may be the newline that we added.
+                if not match:
+                    stop = max(shown, self.text.rfind("\n", shown, max(shown, stop - 1)) + 1)
+                if stop > shown:
+                    live(without_hypervisor_lines(self.text[shown:stop]))
+                    shown = stop
+            if match:
+                self.position = match.end()
+                return int(match[1]), without_hypervisor_lines(self.text[start : match.start() - 1])
+            if time.monotonic() > end:
+                self.fail(f"no end of `{command.splitlines()[0][:70]}` within {timeout} s")
+            if not self.pump(0.5) and not marker.search(self.text, start):
+                self.fail(f"QEMU ended (status {self.process.poll()}) during `{command.splitlines()[0][:70]}`")
+
+    def check(self, command, timeout=120):
+        """The output of a command that must succeed."""
+        status, output = self.run(command, timeout)
+        if status != 0:
+            raise MachineError(f"`{command}` in Domain 0: status {status}, output:\n{output}")
+        return output.strip()
+
+    def wait_end(self, timeout=60):
+        """Waits until QEMU has ended of itself; its exit status."""
+        end = time.monotonic() + timeout
+        while self.pump(0.5):
+            if time.monotonic() > end:
+                self.fail(f"QEMU still runs after {timeout} s")
+        return self.process.wait()
+
+    def poweroff(self, timeout=90):
+        self.send("poweroff\n")
+        return self.wait_end(timeout)
+
+
+def without_hypervisor_lines(text):
+    return "".join(line for line in text.splitlines(True) if not HYPERVISOR_LINE.match(line))

@@ -1,0 +1,10 @@
+# Cross-compiles for bare x86-64: no operating system, no C library, libc++'s headers only.
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR x86_64)
+set(CMAKE_C_COMPILER clang-19)
+set(CMAKE_CXX_COMPILER clang++-19)
+set(CMAKE_ASM_COMPILER clang-19)
+set(CMAKE_C_COMPILER_TARGET x86_64-unknown-none-elf)
+set(CMAKE_CXX_COMPILER_TARGET x86_64-unknown-none-elf)
+set(CMAKE_ASM_COMPILER_TARGET x86_64-unknown-none-elf)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
