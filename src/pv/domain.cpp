@@ -3,7 +3,6 @@
 #include "abi/xen.h"
 #include "arch/context.h"
 #include "arch/fpu.h"
-#include "console/log.h"
 #include "control/control.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_page.h"
@@ -66,6 +65,7 @@ void set_registers(PvVcpu& v, abi::UserRegisters const& u) {
     r.rflags = (u.rflags & 0x240dd5) | rflags::fixed | rflags::interrupts;
     r.rsp = u.rsp;
     r.ss = u.ss | 3u;
+    v.iopl = static_cast<uint8_t>(u.rflags >> 12 & 3);
     v.ds = u.ds;
     v.es = u.es;
     v.fs = u.fs;
@@ -88,11 +88,11 @@ void set_handlers(PvVcpu& v, abi::VcpuGuestContext const& c) {
 }
 
 Result<> set_context(PvVcpu& v, abi::VcpuGuestContext const& c) {
-    if (auto r = check_context(c); !r) { log_info("ctx bad"); return r; }
+    TRY(check_context(c));
     Mfn frames[gdt_guest_frames];
     for (unsigned i = 0; i < gdt_guest_frames; ++i)
         frames[i] = Mfn{c.gdt_frames[i]};
-    if (auto r = set_gdt(v, frames, static_cast<unsigned>(c.gdt_entries)); !r) { log_info("gdt bad {:x} type {:x} refs {:x}", frames[0], page_at(frames[0]).type.load(), page_at(frames[0]).references.load()); return r; }
+    TRY(set_gdt(v, frames, static_cast<unsigned>(c.gdt_entries)));
     Mfn const root = frame_of(PhysicalAddress{c.control[3] & 0x000ffffffffff000});
     if (auto held = get_page_and_type(v.domain, root, PageType::l4); !held) {
         release_descriptor_tables(v);

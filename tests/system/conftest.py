@@ -37,3 +37,9 @@ def new_machine(name, **options):
     """A machine that is not started yet; its serial log is build/logs/system/NAME.log."""
     os.makedirs(LOGS, exist_ok=True)
     return machine.Machine(log=os.path.join(LOGS, re.sub(r"\W+", "-", name).strip("-") + ".log"), **options)
+
+
+def complaints(dom0):
+    """The lines of Domain 0's kernel log that report something wrong."""
+    return dom0.run("dmesg | grep -E 'WARNING:|BUG:|Call Trace|Oops|self-detected stall|detected stalls|soft lockup|hung task|"
+                    "nobody cared|Bad page|general protection|unchecked MSR|I/O error|clocksource: .*unstable'")[1].strip()

@@ -3,7 +3,7 @@ import re
 import time
 
 import pytest
-from conftest import new_machine
+from conftest import complaints, new_machine
 
 HELLO = r"""
 cat >/tmp/hello.c <<'END'
@@ -137,8 +137,7 @@ def test_stress(dom0, slow):
 
 
 def test_kernel_log_after_all_that(dom0):
-    complaints = dom0.run("dmesg | grep -nE 'WARNING:|BUG:|Call Trace|Oops|stall|lockup|hung task|Bad page|unchecked MSR'")[1]
-    assert complaints.strip() == ""
+    assert complaints(dom0) == ""
 
 
 def test_fork_bomb_meets_its_limit(dom0):
