@@ -58,7 +58,7 @@ struct PhysicalCpuInfo {
 inline constexpr uint32_t cpu_online_flag = 1;
 struct FirmwareInfo {
     uint32_t type, index;
-    uint8_t body[40];
+    uint8_t body[32];
 };
 enum class FirmwareInfoType : uint32_t { disk = 1, disk_mbr = 2, vbeddc = 3, efi = 4, keyboard_shift = 5 };
 

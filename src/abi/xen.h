@@ -216,7 +216,7 @@ struct VgaConsoleInfo {
     uint8_t video_type;
     uint8_t padding0[3];
     uint16_t font_height, cursor_x, cursor_y, rows, columns;
-    uint8_t padding1[34];
+    uint8_t padding1[26];
 };
 inline constexpr uint8_t video_type_vga_text = 3;
 

@@ -96,13 +96,22 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
     return done;
 }
 
-/// Takes a frame that nothing but its owner's reference holds. inval: in use.
-Result<> take_back(Domain& d, Mfn mfn) {
+/// Whether nothing but its owner's reference holds a frame. inval: in use.
+Result<> check_unused(Domain& d, Mfn mfn) {
     PageRef const page = TRY(PageRef::get(mfn, d.id));
-    Page& entry = page_at(mfn);
-    // Ours and the owner's; and no mapping can appear between this look and the drop that matters: a frame that is mapped
-    // meanwhile stays allocated until that mapping goes.
+    Page const& entry = page_at(mfn);
+    // Ours and the owner's.
     if (entry.references.load(std::memory_order_acquire) != (Page::owners_reference | 2) || entry.type_word().count())
+        return Errno::inval;
+    return {};
+}
+
+/// Takes such a frame. inval: in use.
+Result<> take_back(Domain& d, Mfn mfn) {
+    // No mapping can appear between this look and the drop that matters: a frame that is mapped meanwhile stays
+    // allocated until that mapping goes.
+    PageRef const page = TRY(PageRef::get(mfn, d.id));
+    if (page_at(mfn).references.load(std::memory_order_acquire) != (Page::owners_reference | 2))
         return Errno::inval;
     return drop_owners_reference(mfn);
 }
@@ -113,25 +122,40 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
     uint64_t const in_count = uint64_t{1} << (order - x.in.extent_order);
     uint64_t const out_count = uint64_t{1} << (order - x.out.extent_order);
     GuestPointer<uint64_t> const in{x.in.extents}, out{x.out.extents};
-    Mfn given[512];
-    if (in_count > std::size(given) || out_count > std::size(given))
+    // One side is a single extent.
+    Mfn frames[513];
+    if (in_count + out_count > std::size(frames))
         return Errno::inval;
+    Mfn* const given = frames;
+    Mfn* const fresh = frames + in_count;
     for (uint64_t i = 0; i < in_count; ++i)
         given[i] = Mfn{TRY(in.read(chunk * in_count + i))};
-    for (uint64_t i = 0; i < out_count; ++i) {
-        uint64_t const gfn = TRY(out.read(chunk * out_count + i));
-        Mfn const first = TRY(allocate_frames(x.out.extent_order, zone_for(x.out.flags)));
-        for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
-            zero_page(first + k);
-            set_m2p(first + k, gfn + k);
-        }
-        give_frames_to(d, first, uint64_t{1} << x.out.extent_order);
-        TRY(out.write(first.raw(), chunk * out_count + i));
-    }
     for (uint64_t i = 0; i < in_count; ++i)
         for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k)
-            TRY(take_back(d, given[i] + k));
-    return {};
+            TRY(check_unused(d, given[i] + k));
+    uint64_t made = 0;
+    Result<> const result = [&]() -> Result<> {
+        for (uint64_t i = 0; i < out_count; ++i) {
+            uint64_t const gfn = TRY(out.read(chunk * out_count + i));
+            Mfn const first = TRY(allocate_frames(x.out.extent_order, zone_for(x.out.flags)));
+            for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
+                zero_page(first + k);
+                set_m2p(first + k, gfn + k);
+            }
+            give_frames_to(d, first, uint64_t{1} << x.out.extent_order);
+            fresh[made++] = first;
+            TRY(out.write(first.raw(), chunk * out_count + i));
+        }
+        for (uint64_t i = 0; i < in_count; ++i)
+            for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k)
+                TRY(take_back(d, given[i] + k));
+        return {};
+    }();
+    // A domain must not come out of this with more than it had.
+    for (uint64_t i = 0; !result && i < made; ++i)
+        for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k)
+            (void)drop_owners_reference(fresh[i] + k);
+    return result;
 }
 
 Result<int64_t> exchange(Context& c, uint64_t argument) {

@@ -3,6 +3,7 @@
 #include "arch/intrinsics.h"
 #include "base/lock.h"
 #include "cpu/cpu.h"
+#include "memory/paging.h"
 
 namespace hearth {
 namespace {
@@ -16,31 +17,40 @@ struct alignas(64) LastFlush {
 constinit LastFlush last_flush[max_cpus];
 
 /// One request at a time: which CPUs have yet to serve it, and what it asks.
+enum class FlushKind : uint8_t { everything, page, evict };
+struct Flush {
+    FlushKind kind;
+    uint64_t address; // page: linear; evict: of the top-level table
+};
 struct FlushRequest {
     std::atomic<uint64_t> waiting{0};
-    std::atomic<uint64_t> address{0};
+    Flush what{};
 };
-constexpr uint64_t everything = ~uint64_t{0};
 constinit FlushRequest request;
 constinit SpinLock request_lock{Rank::flush};
 
-void flush_here(uint64_t address) {
-    if (address == everything)
-        flush_local_tlb();
-    else
-        arch::invalidate_page(address);
+void flush_here(Flush const& what) {
+    switch (what.kind) {
+    case FlushKind::everything:
+        return flush_local_tlb();
+    case FlushKind::page:
+        return arch::invalidate_page(what.address);
+    case FlushKind::evict:
+        if (last_flush[this_cpu_id()].cr3 == what.address)
+            load_address_space(idle_cr3());
+    }
 }
 
-void flush_on(CpuMask cpus, uint64_t address) {
+void flush_on(CpuMask cpus, Flush const& what) {
     cpus = cpus & online_cpus();
     unsigned const self = this_cpu_id();
     if (cpus.has(self))
-        flush_here(address);
+        flush_here(what);
     cpus = cpus.without(self);
     if (cpus.empty())
         return;
     LockGuard guard{request_lock};
-    request.address.store(address, std::memory_order_relaxed);
+    request.what = what;
     request.waiting.store(cpus.bits, std::memory_order_release);
     send_ipi(cpus, Ipi::flush_tlb);
     while (request.waiting.load(std::memory_order_acquire) != 0)
@@ -54,9 +64,21 @@ uint64_t stale_from_now() { return stale_clock.fetch_add(1, std::memory_order_ac
 void load_address_space(uint64_t cr3) {
     LastFlush& mine = last_flush[this_cpu_id()];
     uint64_t const now = stale_clock.load(std::memory_order_acquire);
-    mine.cr3 = cr3;
+    std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
     arch::write_cr3(cr3);
     mine.clock.store(now, std::memory_order_release);
+}
+
+uint64_t loaded_address_space() { return last_flush[this_cpu_id()].cr3; }
+
+void evict_address_space(uint64_t cr3) {
+    CpuMask holders;
+    online_cpus().each([&](unsigned cpu) {
+        if (std::atomic_ref{last_flush[cpu].cr3}.load(std::memory_order_acquire) == cr3)
+            holders = holders | CpuMask::of(cpu);
+    });
+    if (!holders.empty())
+        flush_on(holders, {FlushKind::evict, cr3});
 }
 
 void flush_local_tlb() { load_address_space(last_flush[this_cpu_id()].cr3); }
@@ -68,17 +90,17 @@ void flush_stale_translations(uint64_t stamp, CpuMask cpus) {
             needed = needed | CpuMask::of(cpu);
     });
     if (stamp != 0 && !needed.empty())
-        flush_on(needed, everything);
+        flush_on(needed, {FlushKind::everything, 0});
 }
 
-void flush_tlb(CpuMask cpus) { flush_on(cpus, everything); }
-void flush_tlb_page(CpuMask cpus, uint64_t address) { flush_on(cpus, address); }
+void flush_tlb(CpuMask cpus) { flush_on(cpus, {FlushKind::everything, 0}); }
+void flush_tlb_page(CpuMask cpus, uint64_t address) { flush_on(cpus, {FlushKind::page, address}); }
 
 void serve_flush_request() {
     uint64_t const mine = CpuMask::of(this_cpu_id()).bits;
     if (!(request.waiting.load(std::memory_order_acquire) & mine))
         return;
-    flush_here(request.address.load(std::memory_order_relaxed));
+    flush_here(request.what);
     request.waiting.fetch_and(~mine, std::memory_order_release);
 }
 

@@ -13,6 +13,10 @@ namespace hearth {
 uint64_t stale_from_now();
 /// Every load of a guest's CR3 goes through here.
 void load_address_space(uint64_t cr3);
+uint64_t loaded_address_space();
+/// Before a top-level table goes: an idle CPU may still have it loaded, for the vCPU that it ran last. Such CPUs move to the
+/// idle address space.
+void evict_address_space(uint64_t cr3);
 /// Drops this CPU's translations of guest memory.
 void flush_local_tlb();
 /// Makes sure that none of `cpus` holds translations that became stale at `stamp`.

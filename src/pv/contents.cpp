@@ -147,6 +147,8 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
     if (!is_page_table(type))
         return;
     unsigned const level = level_of(type);
+    if (level == 4)
+        evict_address_space(address_of(mfn).raw());
     Pte* const table = direct<Pte>(mfn);
     for (unsigned i = 0; i < entries_per_table; ++i) {
         if (level == 4 && is_reserved_slot(i)) {

@@ -123,8 +123,8 @@ void PvVcpu::switch_in() {
         space_owner[cpu_number] = &domain;
     }
     bool const still_here = loaded[cpu_number] == this && loaded_on == static_cast<int>(cpu_number);
-    // The address space always: others may have changed tables of ours while only we knew that this CPU used them.
-    if (!still_here || before != &domain)
+    // Left loaded while the CPU was idle, unless it had to be given up meanwhile.
+    if (!still_here || before != &domain || loaded_address_space() != address_of(active_table()).raw())
         load_active_space(*this);
     if (before && before != &domain)
         before->dirty_cpus.fetch_and(~CpuMask::of(cpu_number).bits);

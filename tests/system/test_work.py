@@ -56,21 +56,24 @@ def clock_offset(dom0):
 
     def heard(text):
         now = time.time()
-        offsets.extend(now - float(seen) for seen in re.findall(r"@clock=(\d+\.\d+)$", text.rstrip(), re.M))
+        offsets.extend(now - float(seen) for seen in re.findall(r"@clock=(\d+\.\d{6})", text))
 
     dom0.echo = heard
-    dom0.check("for i in $(seq 20); do printf '@clock=%s\n' $EPOCHREALTIME; sleep 0.05; done")
-    dom0.echo = None
-    assert len(offsets) >= 5
+    try:
+        dom0.check("for i in $(seq 20); do printf '@clock=%s\n' $EPOCHREALTIME; sleep 0.05; done")
+    finally:
+        dom0.echo = None
+    assert offsets
     return min(offsets)
 
 
 def test_clock_keeps_the_hosts_pace(dom0, slow):
     seconds = 180 if slow else 20
-    begun, before = time.time(), clock_offset(dom0)
+    begun, before = time.time(), min(clock_offset(dom0) for _ in range(2))
     time.sleep(seconds)
-    after, passed = clock_offset(dom0), time.time() - begun
-    drift = after - before
+    passed = time.time() - begun
+    # What a sample waited on its way makes the offset larger, never smaller: on a busy machine, ask again.
+    drift = min(clock_offset(dom0) for _ in range(3)) - before
     # The firmware's clock counts whole seconds, so nobody can set Domain 0's finer than that.
     assert abs(before) < 2, f"Domain 0's clock was {before:.3f} s off"
     assert abs(drift) < 0.05, f"{drift * 1000:.1f} ms in {passed:.0f} s, {drift / passed * 1e6:.0f} ppm"
@@ -103,7 +106,7 @@ def test_sleep_lasts_as_long_as_it_should(dom0):
 
 def test_file_reads_back_as_written(dom0, slow):
     size = 1024 if slow else 128
-    dom0.check(f"openssl version >/dev/null 2>&1; head -c {size}M /dev/urandom | tee /root/big | sha256sum >/tmp/sum && sync && "
+    dom0.check(f"head -c {size}M /dev/urandom | tee /root/big | sha256sum >/tmp/sum && sync && "
                "echo 3 >/proc/sys/vm/drop_caches && sha256sum </root/big | cmp - /tmp/sum && rm /root/big", timeout=1200)
 
 

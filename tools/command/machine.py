@@ -105,6 +105,8 @@ class Machine:
         command = qemu_command(**self.options)
         command += ["-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial"]
         self.errors = tempfile.TemporaryFile()
+        # QEMU must not outlive us, whatever ends us.
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
                                         pass_fds=[theirs.fileno()], start_new_session=True)
         theirs.close()
@@ -191,41 +193,64 @@ class Machine:
             self.wait_for(r"[#$] \Z", timeout=10)
         for _ in range(15):
             # Typed again until it is heard: while the shell sets up its terminal, input is thrown away.
-            self.send("\nPS1= PS2=; stty -echo; bind 'set enable-bracketed-paste off' 2>/dev/null; echo rea''dy-to-work\n")
+            self.send("\nPS1= PS2=; stty -echo; dmesg -n 1; echo rea''dy-to-work\n")
             with contextlib.suppress(MachineError):
                 self.wait_for(r"ready-to-work", timeout=4)
+                self.teach()
                 return self
             if self.process.poll() is not None:
                 break
         self.fail("Domain 0's shell does not answer")
 
+    def teach(self):
+        """Defines what run() uses in Domain 0's shell. Bracketed paste would put control codes between the lines."""
+        lines = ["bind 'set enable-bracketed-paste off' 2>/dev/null; typed=; true",
+                 r"begin() { printf '\n@@begin %s:\n' $1; }; end() { printf '\n@@end %s %s:\n' $1 $2; }",
+                 'run() { p=$(echo $typed | base64 -d); typed=; begin $1; (eval "$p") </dev/null 2>&1; end $1 $?; }']
+        for number, line in enumerate(lines):
+            for _ in range(8):
+                self.send(f"{line} && echo @@le''arnt {number}:\n")
+                with contextlib.suppress(MachineError):
+                    self.wait_for(rf"@@learnt {number}:\n", timeout=5)
+                    break
+            else:
+                self.fail("Domain 0's shell does not learn its lines")
+
+    def type_command(self, packed):
+        """Leaves a base64 text in the shell's variable `typed`. On a busy machine the serial line may lose
+        characters, so it goes in short pieces, each repeated until its length is right."""
+        for start in range(0, len(packed), 64):
+            piece = packed[start : start + 64]
+            for _ in range(8):
+                self.send(f"t={piece}; echo @@got {start} ${{#t}}:\n")
+                with contextlib.suppress(MachineError):
+                    self.wait_for(rf"@@got {start} {len(piece)}:\n", timeout=5)
+                    break
+            else:
+                self.fail("Domain 0's shell does not hear what is typed")
+            self.send("typed=$typed$t\n")
+
     def run(self, command, timeout=120, live=None):
         """Runs a command in Domain 0's shell: (exit status, output). live is called with each line as it comes."""
         self.commands += 1
         number = self.commands
-        packed = base64.b64encode(command.encode()).decode()
-        if len(packed) > 3000:
-            raise ValueError("the command is too long for a terminal's line")
-        # The markers are typed in two parts, so that an echo of what is typed does not match them.
-        self.send(f"echo; echo @@beg''in {number}; (eval \"$(echo {packed} | base64 -d)\") </dev/null 2>&1; "
-                  f"s=$?; echo; echo @@e''nd {number} $s\n")
-        self.wait_for(rf"^@@begin {number}\n", timeout=30)
+        self.type_command(base64.b64encode(command.encode()).decode())
+        self.send(f"run {number}\n")
+        self.wait_for(rf"@@begin {number}:\n", timeout=60)
         start = shown = self.position
         end = time.monotonic() + timeout
-        marker = re.compile(rf"^@@end {number} (\d+)\n", re.M)
+        marker = re.compile(rf"\n@@end {number} (\d+):", re.M)
         while True:
             match = marker.search(self.text, start)
             if live:
-                stop = match.start() - 1 if match else self.text.rfind("\n", shown) + 1
-                # The line before the marker may be the newline that we added.
-                if not match:
-                    stop = max(shown, self.text.rfind("\n", shown, max(shown, stop - 1)) + 1)
+                # Whole lines only, and not the last: its newline may be the one that comes before the marker.
+                stop = match.start() if match else self.text.rfind("\n", shown, max(shown, self.text.rfind("\n", shown))) + 1
                 if stop > shown:
                     live(without_hypervisor_lines(self.text[shown:stop]))
                     shown = stop
             if match:
                 self.position = match.end()
-                return int(match[1]), without_hypervisor_lines(self.text[start : match.start() - 1])
+                return int(match[1]), without_hypervisor_lines(self.text[start : match.start()])
             if time.monotonic() > end:
                 self.fail(f"no end of `{command.splitlines()[0][:70]}` within {timeout} s")
             if not self.pump(0.5) and not marker.search(self.text, start):

@@ -126,8 +126,9 @@ uint64_t prepare_stack(uint64_t, void (*function)(void*), void* argument) {
 } // namespace arch
 
 Result<uint64_t> allocate_stack() {
-    void* const stack = aligned_alloc(arch::stack_size, arch::stack_size);
-    return reinterpret_cast<uint64_t>(memset(stack, 0, arch::stack_size));
+    static auto& stacks = *new std::vector<void*>; // all there ever were: they are not given back
+    stacks.push_back(aligned_alloc(arch::stack_size, arch::stack_size));
+    return reinterpret_cast<uint64_t>(memset(stacks.back(), 0, arch::stack_size));
 }
 
 } // namespace hearth

@@ -96,6 +96,7 @@ void apic_timer_deadline(uint64_t deadline) { mine().timer_deadline_tsc = deadli
 void fpu_initialise_cpu() {}
 size_t fpu_area_size() { return 512; }
 uint64_t fpu_features() { return 3; }
+bool fpu_has_xsave() { return false; }
 void fpu_reset_area(void* area) { memset(area, 0, fpu_area_size()); }
 void fpu_save(void*) {}
 void fpu_restore(void*, uint64_t) {}

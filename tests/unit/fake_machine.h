@@ -1,0 +1,263 @@
+// A machine with four CPUs, booted once per process, and guests whose instructions are lambdas.
+#pragma once
+
+#include "abi/xen.h"
+#include "arch/apic.h"
+#include "arch/context.h"
+#include "arch/host/machine.h"
+#include "console/console.h"
+#include "console/log.h"
+#include "cpu/cpu.h"
+#include "hypercall/entry.h"
+#include "memory/allocator.h"
+#include "memory/direct_map.h"
+#include "memory/paging.h"
+#include "memory/tlb.h"
+#include "pv/address_space.h"
+#include "pv/descriptor_tables.h"
+#include "pv/domain.h"
+#include "pv/page_type.h"
+#include "time/clock.h"
+#include "time/timer.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <map>
+#include <optional>
+#include <vector>
+
+extern "C" {
+void guest_syscall(hearth::Registers& frame);
+bool prepare_return_to_guest(hearth::Registers& frame);
+}
+
+namespace hearth::test {
+
+inline constexpr unsigned machine_cpus = 4;
+inline constexpr uint64_t machine_hertz = 1'000'000'000; // so that a tick is a nanosecond
+
+struct IdleThread final : Thread {};
+
+inline void cpu_main(void*) {
+    static IdleThread idle[machine_cpus];
+    load_address_space(idle_cr3());
+    scheduler_adopt_idle(idle[this_cpu_id()], 0);
+    timers_initialise_cpu();
+    idle_loop();
+}
+
+inline std::map<Registers*, std::function<void(Registers&)>>& guest_steps() {
+    static std::map<Registers*, std::function<void(Registers&)>> steps;
+    return steps;
+}
+
+/// What stands for a guest's code: does what the driver prepared, once each time that its CPU is let run.
+[[noreturn]] inline void guest_code(Registers& frame) {
+    for (;;) {
+        if (auto step = std::exchange(guest_steps()[&frame], nullptr))
+            step(frame);
+        // An interrupt may have asked for another thread.
+        (void)prepare_return_to_guest(frame);
+        host::leave_cpu();
+    }
+}
+
+inline void boot_machine() {
+    static bool booted = false;
+    if (std::exchange(booted, true))
+        return;
+    host::create_memory();
+    console_initialise({});
+    set_log_level(Level::error);
+    clock_start(machine_hertz);
+    timers_initialise(0);
+    host::urgent_interrupt = [](uint8_t) { serve_flush_request(); };
+    host::guest_program = guest_code;
+    for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
+        cpu_block(cpu).id = cpu;
+        cpu_block(cpu).apic_id = cpu;
+        set_online(cpu);
+    }
+    donate_frames(host::RamLayout::low_start, host::RamLayout::low_end);
+    donate_frames(host::RamLayout::high_start, host::RamLayout::high_end);
+    for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
+        host::start_cpu(cpu, cpu_main, nullptr);
+    for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
+        host::run_cpu(cpu);
+}
+
+/// Takes what was sent to a CPU, as it would between two instructions.
+inline void take_interrupts(unsigned cpu) {
+    unsigned const before = host::current_cpu();
+    host::set_current_cpu(cpu);
+    auto& state = host::cpu_state(cpu);
+    if (state.timer_deadline_tsc != 0 && state.timer_deadline_tsc <= host::tsc) {
+        state.timer_deadline_tsc = 0;
+        timer_interrupt();
+    }
+    for (uint8_t const vector : std::exchange(state.interrupts, {}))
+        if (vector == arch::vector_reschedule)
+            request_reschedule();
+    host::set_current_cpu(before);
+}
+
+/// One round: every CPU takes its interrupts and goes on until it has nothing to do or its guest's step is done.
+inline void run_all_cpus() {
+    for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
+        take_interrupts(cpu);
+        host::run_cpu(cpu);
+    }
+}
+
+/// A PV guest with a small address space: one page for arguments, in tables that it keeps.
+class Guest {
+public:
+    static constexpr uint64_t argument_address = 0x200000;
+
+    Domain& domain;
+    Mfn l4, l3, l2, l1, argument_page;
+
+    explicit Guest(unsigned vcpus = 1, bool hardware = false, uint64_t maximum = 4096) : domain{make_domain(vcpus, hardware)} {
+        domain.pages.with([&](PageList& list) { list.maximum = maximum; });
+        for (Mfn* frame : {&l4, &l3, &l2, &l1, &argument_page})
+            *frame = new_frame();
+        entry(l4, 4) = Pte::make(l3, table_flags);
+        entry(l3, 3) = Pte::make(l2, table_flags);
+        entry(l2, 2) = Pte::make(l1, table_flags);
+        entry(l1, 1) = Pte::make(argument_page, table_flags);
+        for (unsigned i = 0; i < vcpus; ++i) {
+            pv::PvVcpu& v = vcpu(i);
+            // The type machinery may reschedule, so it runs as any hypervisor code: on a CPU's flow.
+            must(pv::get_page_and_type(domain, l4, PageType::l4));
+            v.kernel_table = l4;
+            v.registers() = {};
+            v.period = 0;
+            v.info->upcall_mask = 1;
+            pv::finish_vcpu(v);
+        }
+        bring_up(0);
+    }
+    ~Guest() { destroy_guest(); }
+    Guest(Guest const&) = delete;
+    Guest& operator=(Guest const&) = delete;
+
+    static constexpr uint64_t table_flags = pte::present | pte::writable | pte::user | pte::accessed | pte::dirty;
+
+    [[nodiscard]] pv::PvVcpu& vcpu(unsigned n = 0) const { return pv::pv_vcpu(*domain.vcpus[n]); }
+    Mfn new_frame() {
+        Mfn const frame = must(allocate_guest_frame(domain));
+        return frame;
+    }
+    void bring_up(unsigned n) {
+        vcpu(n).online.store(true);
+        start(vcpu(n));
+        run_all_cpus();
+    }
+
+    /// Runs `step` as the vCPU, between a system call's entry and its way back. False if it has not finished: it sleeps.
+    bool run(std::function<void()> step, unsigned n = 0) {
+        pv::PvVcpu& v = vcpu(n);
+        bool done = false;
+        auto const finished = std::make_shared<bool>(false);
+        guest_steps()[&v.registers()] = [step = std::move(step), finished](Registers&) {
+            step();
+            *finished = true;
+        };
+        for (unsigned tries = 0; tries < 8 && !(done = *finished); ++tries)
+            run_all_cpus();
+        return done;
+    }
+
+    /// A hypercall of the guest's kernel; nothing if it sleeps on.
+    std::optional<int64_t> hypercall(abi::Hypercall number, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
+                                     uint64_t a4 = 0, uint64_t a5 = 0, uint64_t a6 = 0, unsigned n = 0) {
+        pv::PvVcpu& v = vcpu(n);
+        auto const result = std::make_shared<int64_t>(0);
+        bool const done = run(
+            [=, &v] {
+                Registers& r = v.registers();
+                r.rax = static_cast<uint64_t>(number);
+                r.rdi = a1;
+                r.rsi = a2;
+                r.rdx = a3;
+                r.r10 = a4;
+                r.r8 = a5;
+                r.r9 = a6;
+                guest_syscall(r);
+                *result = static_cast<int64_t>(r.rax);
+            },
+            n);
+        return done ? std::optional{*result} : std::nullopt;
+    }
+
+    /// The argument page as the guest sees it.
+    template <class T>
+    T& argument(uint64_t offset = 0) {
+        return *reinterpret_cast<T*>(direct<char>(argument_page) + offset);
+    }
+
+    /// The frames on its books, and the one that Hearth shares with it.
+    [[nodiscard]] std::vector<Mfn> owned_frames() const {
+        std::vector<Mfn> frames{domain.shared_info_frame};
+        domain.pages.with([&](PageList& list) {
+            for (uint32_t frame = list.first; frame != no_frame; frame = page_at(Mfn{frame}).next)
+                frames.push_back(Mfn{frame});
+        });
+        return frames;
+    }
+
+    template <class T>
+    static T must(Result<T> result) {
+        if (!result)
+            abort();
+        return *result;
+    }
+    static void must(Result<> result) {
+        if (!result)
+            abort();
+    }
+
+private:
+    static Domain& make_domain(unsigned vcpus, bool hardware) {
+        boot_machine();
+        static DomainId next = 1;
+        return *must(pv::create_domain(next++ % (max_domains - 1) + 1, vcpus, hardware));
+    }
+    Pte& entry(Mfn table, unsigned level) { return direct<Pte>(table)[table_index(argument_address, level)]; }
+
+    /// Puts the guest's vCPUs away for good and gives its frames back.
+    void destroy_guest() {
+        for (unsigned i = 0; i < domain.vcpu_count; ++i) {
+            vcpu(i).singleshot.stop();
+            vcpu(i).periodic.stop();
+            vcpu(i).poll_timer.stop();
+        }
+        shutdown_domain(domain, 0);
+        for (unsigned i = 0; i < domain.vcpu_count; ++i)
+            wake(vcpu(i));
+        for (unsigned rounds = 0; rounds < 8; ++rounds)
+            run_all_cpus();
+        for (unsigned i = 0; i < domain.vcpu_count; ++i)
+            guest_steps().erase(&vcpu(i).registers());
+        for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
+            host::set_current_cpu(cpu);
+            load_address_space(idle_cr3());
+        }
+        host::set_current_cpu(0);
+        for (unsigned i = 0; i < domain.vcpu_count; ++i) {
+            pv::release_descriptor_tables(vcpu(i));
+            for (Mfn* root : {&vcpu(i).kernel_table, &vcpu(i).user_table})
+                if (Mfn const table = std::exchange(*root, invalid_mfn); table != invalid_mfn)
+                    pv::put_page_and_type(domain, table);
+        }
+        for (Mfn const mfn : owned_frames())
+            (void)pv::unpin(domain, mfn);
+        for (Mfn const mfn : owned_frames())
+            if (!page_at(mfn).unlisted)
+                (void)drop_owners_reference(mfn);
+    }
+};
+
+} // namespace hearth::test

@@ -1,0 +1,232 @@
+// Sequences of page-table operations that matter, one by one. Random ones are in page_table_model_test.cpp.
+#include "frame_accounting.h"
+
+#include "abi/operations.h"
+#include "pv/contents.h"
+
+#include <gtest/gtest.h>
+
+namespace hearth::test {
+namespace {
+
+using abi::Hypercall;
+using abi::MmuExtCommand;
+
+class PageTypeTest : public testing::Test {
+protected:
+    Guest guest;
+    FrameAccounting accounting;
+    TlbModel tlb;
+
+    int64_t update(Mfn table, unsigned index, uint64_t value) {
+        guest.argument<abi::MmuUpdate>() = {(table.raw() << page_shift) + index * 8, value};
+        return guest.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self).value_or(-1000);
+    }
+    int64_t mmuext(MmuExtCommand command, Mfn frame, uint64_t argument2 = 0) {
+        guest.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(command), 0, frame.raw(), argument2};
+        return guest.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self).value_or(-1000);
+    }
+    int64_t pin(Mfn frame, unsigned level) { return mmuext(static_cast<MmuExtCommand>(level - 1), frame); }
+    int64_t unpin(Mfn frame) { return mmuext(MmuExtCommand::unpin_table, frame); }
+    /// Maps a frame at the n-th page after the argument page.
+    int64_t map(unsigned n, Pte entry) {
+        return guest.hypercall(Hypercall::update_va_mapping, address(n), entry.v, 0).value_or(-1000);
+    }
+    static uint64_t address(unsigned n) { return Guest::argument_address + n * page_size; }
+    int64_t give_back(Mfn frame) {
+        guest.argument<abi::MemoryReservation>() = {Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}};
+        guest.argument<uint64_t>(0x100) = frame.raw();
+        return guest
+            .hypercall(Hypercall::memory_op, static_cast<uint64_t>(abi::MemoryOperation::decrease_reservation),
+                       Guest::argument_address)
+            .value_or(-1000);
+    }
+    void all_is_well() {
+        EXPECT_EQ(accounting.check(guest), "");
+        EXPECT_EQ(tlb.check(guest.domain), "");
+    }
+    static Pte writable(Mfn m) { return Pte::make(m, Guest::table_flags); }
+    static Pte read_only(Mfn m) { return Pte::make(m, Guest::table_flags & ~pte::writable); }
+    void TearDown() override { all_is_well(); }
+
+    static constexpr int64_t inval = -22, perm = -1;
+};
+
+TEST_F(PageTypeTest, ATableIsNotWritable) {
+    Mfn const table = guest.new_frame();
+    EXPECT_EQ(pin(table, 1), 0);
+    EXPECT_EQ(map(1, writable(table)), inval);
+    EXPECT_EQ(map(1, read_only(table)), 0);
+    EXPECT_EQ(unpin(table), 0);
+    EXPECT_EQ(map(1, writable(table)), 0);
+    EXPECT_EQ(pin(table, 1), inval);
+    EXPECT_EQ(map(1, {}), 0);
+    EXPECT_EQ(pin(table, 1), 0);
+}
+
+TEST_F(PageTypeTest, PinsComeInPairs) {
+    Mfn const table = guest.new_frame();
+    EXPECT_EQ(unpin(table), inval);
+    EXPECT_EQ(pin(table, 1), 0);
+    EXPECT_EQ(pin(table, 1), inval);
+    EXPECT_EQ(pin(table, 2), inval);
+    EXPECT_EQ(unpin(table), 0);
+    EXPECT_EQ(unpin(table), inval);
+}
+
+TEST_F(PageTypeTest, NobodyMapsWhatIsNotTheirs) {
+    Guest other;
+    Mfn const foreign = other.new_frame();
+    Mfn const ours = *allocate_zeroed_frame();
+    for (Mfn const frame : {foreign, ours, Mfn{0x30}, Mfn{0xfffffffff}, Mfn{0x40000}})
+        for (Pte const entry : {writable(frame), read_only(frame)}) {
+            EXPECT_LT(map(1, entry), 0) << std::hex << frame.raw();
+            EXPECT_LT(update(guest.l2, 9, entry.v), 0);
+        }
+    EXPECT_LT(mmuext(MmuExtCommand::new_baseptr, foreign), 0);
+    EXPECT_LT(mmuext(MmuExtCommand::clear_page, foreign), 0);
+    EXPECT_LT(mmuext(MmuExtCommand::clear_page, ours), 0);
+    guest.argument<uint64_t>(0x100) = foreign.raw();
+    EXPECT_LT(*guest.hypercall(Hypercall::set_gdt, Guest::argument_address + 0x100, 512), 0);
+    EXPECT_EQ(give_back(foreign), 0); // none done
+    free_frames(ours, 0);
+}
+
+TEST_F(PageTypeTest, LargePagesAndReservedBitsAreRefused) {
+    Mfn const frame = guest.new_frame();
+    EXPECT_EQ(update(guest.l2, 9, writable(frame).v | pte::large), inval);
+    EXPECT_EQ(update(guest.l3, 9, writable(frame).v | pte::large), inval);
+    EXPECT_EQ(map(1, Pte{writable(frame).v | bit(52)}), inval);
+    EXPECT_EQ(map(1, Pte{writable(frame).v | pte::cache_disable}), inval);
+    EXPECT_EQ(map(1, Pte{writable(frame).v & ~pte::user}), 0); // it gets the bit that ring 3 needs
+    EXPECT_TRUE(direct<Pte>(guest.l1)[table_index(address(1), 1)].v & pte::user);
+}
+
+TEST_F(PageTypeTest, TheHypervisorsSlotsAreItsOwn) {
+    Mfn const table = guest.new_frame();
+    EXPECT_EQ(pin(table, 3), 0);
+    for (unsigned const slot : {256u, 260u, 271u})
+        EXPECT_EQ(update(guest.l4, slot, writable(table).v), perm);
+    EXPECT_EQ(update(guest.l4, 255, writable(table).v), 0);
+    EXPECT_EQ(update(guest.l4, 272, writable(table).v), 0);
+    EXPECT_EQ(update(guest.l4, 256, 0), perm);
+}
+
+TEST_F(PageTypeTest, ATableThatMapsItselfWritableIsRefused) {
+    Mfn const table = guest.new_frame();
+    EXPECT_EQ(update(table, 3, writable(table).v), 0); // as plain memory
+    EXPECT_EQ(pin(table, 1), inval);
+    EXPECT_EQ(update(table, 3, read_only(table).v), 0);
+    EXPECT_EQ(pin(table, 1), 0);
+}
+
+TEST_F(PageTypeTest, ALoopOfTablesIsRefused) {
+    Mfn const a = guest.new_frame(), b = guest.new_frame();
+    EXPECT_EQ(update(a, 0, writable(b).v), 0);
+    EXPECT_EQ(update(b, 0, writable(a).v), 0);
+    for (unsigned const level : {2u, 3u, 4u})
+        EXPECT_EQ(pin(a, level), inval);
+    EXPECT_EQ(update(a, 0, writable(a).v), 0);
+    for (unsigned const level : {2u, 3u, 4u})
+        EXPECT_EQ(pin(a, level), inval);
+}
+
+TEST_F(PageTypeTest, DescriptorTablesHoldNoGates) {
+    Mfn const table = guest.new_frame();
+    auto& entries = *direct<uint64_t[512]>(table);
+    guest.argument<uint64_t>(0x100) = table.raw();
+    auto const set_gdt = [&] { return *guest.hypercall(Hypercall::set_gdt, Guest::argument_address + 0x100, 512); };
+    for (uint64_t const hostile : {0x0000ee000008ffffull, 0x0000e90000000000ull, 0x00008200deadbeefull}) {
+        entries[7] = hostile;
+        EXPECT_EQ(set_gdt(), inval) << std::hex << hostile;
+    }
+    entries[7] = 0x00cf9a000000ffff; // code at level 0
+    EXPECT_EQ(set_gdt(), 0);
+    EXPECT_EQ(entries[7] >> 45 & 3, 3u) << "level 0 for a guest";
+    EXPECT_EQ(map(1, writable(table)), inval);
+    EXPECT_EQ(*guest.hypercall(Hypercall::update_descriptor, (table.raw() << 12) + 16, 0x0000ee000008ffff), inval);
+    EXPECT_EQ(*guest.hypercall(Hypercall::update_descriptor, (table.raw() << 12) + 16, 0x00cf92000000ffff), 0);
+    EXPECT_EQ(entries[2], 0x00cff2000000ffffu);
+    EXPECT_EQ(*guest.hypercall(Hypercall::set_gdt, 0, 0), 0);
+    EXPECT_EQ(map(1, writable(table)), 0);
+}
+
+// Exploits: each of these once gave, or would give, a guest write access to a table.
+
+TEST_F(PageTypeTest, ATableThatFailsToComeBackIsFlushedBeforeItIsWritable) {
+    Mfn const table = guest.new_frame(), data = guest.new_frame();
+    EXPECT_EQ(update(table, 0, read_only(data).v), 0);
+    EXPECT_EQ(update(guest.l2, 9, writable(table).v), 0);
+    all_is_well(); // from here on the processor may have it in its caches
+    EXPECT_EQ(update(guest.l2, 9, 0), 0);
+    // What it maps goes, so that it does not pass as a table a second time.
+    EXPECT_EQ(give_back(data), 1);
+    EXPECT_EQ(pin(table, 1), inval);
+    // The processor may still walk it by its paging-structure caches.
+    EXPECT_EQ(map(1, writable(table)), 0);
+    all_is_well();
+}
+
+TEST_F(PageTypeTest, AnIdleCpuLetsGoOfARootThatEnds) {
+    Mfn const root = guest.new_frame();
+    for (unsigned i = 0; i < entries_per_table; ++i)
+        if (!pv::is_reserved_slot(i))
+            direct<Pte>(root)[i] = direct<Pte>(guest.l4)[i];
+    // The vCPU sleeps; its CPU idles in its address space. It wakes on another CPU and changes its root there.
+    unsigned const before = guest.vcpu().cpu();
+    guest.vcpu().info->upcall_pending = 0;
+    EXPECT_FALSE(guest.hypercall(Hypercall::sched_op, static_cast<uint64_t>(abi::SchedOperation::block)));
+    set_affinity(guest.vcpu(), CpuMask::of((before + 1) % machine_cpus));
+    guest.vcpu().info->upcall_pending = 1;
+    guest.vcpu().info->upcall_mask = 1;
+    wake(guest.vcpu());
+    run_all_cpus();
+    run_all_cpus();
+    guest.vcpu().info->upcall_mask = 1;
+    ASSERT_EQ(mmuext(MmuExtCommand::new_baseptr, root), 0);
+    ASSERT_NE(guest.vcpu().cpu(), before);
+    EXPECT_EQ(page_at(guest.l4).type_word().count(), 0u);
+    all_is_well();
+}
+
+TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
+    Mfn const frame = guest.new_frame();
+    EXPECT_EQ(map(1, writable(frame)), 0);
+    uint64_t const before = guest.owned_frames().size();
+    for (unsigned i = 0; i < 3; ++i) {
+        guest.argument<uint64_t>(0x100) = frame.raw();
+        guest.argument<uint64_t>(0x200) = 5;
+        guest.argument<abi::MemoryExchange>() = {{Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}},
+                                                 {Guest::argument_address + 0x200, 1, 0, 32, domid_self, {}},
+                                                 0};
+        EXPECT_LT(*guest.hypercall(Hypercall::memory_op, static_cast<uint64_t>(abi::MemoryOperation::exchange),
+                                   Guest::argument_address),
+                  0);
+    }
+    EXPECT_EQ(guest.owned_frames().size(), before);
+}
+
+TEST_F(PageTypeTest, AFrameGivenBackWhileMappedStaysUntilItIsNot) {
+    Mfn const frame = guest.new_frame();
+    EXPECT_EQ(map(1, writable(frame)), 0);
+    EXPECT_EQ(give_back(frame), 1);
+    EXPECT_EQ(page_at(frame).state, PageState::guest);
+    EXPECT_EQ(give_back(frame), 0);
+    EXPECT_EQ(map(1, {}), 0);
+    EXPECT_EQ(page_at(frame).state, PageState::free);
+}
+
+TEST_F(PageTypeTest, PreservingUpdatesKeepWhatTheProcessorNoted) {
+    Mfn const frame = guest.new_frame();
+    EXPECT_EQ(map(1, Pte{writable(frame).v & ~(pte::accessed | pte::dirty)}), 0);
+    Pte& entry = direct<Pte>(guest.l1)[table_index(address(1), 1)];
+    EXPECT_NE(host::guest_memory_at(address(1), true), nullptr) << "no such translation on this CPU";
+    entry.v |= pte::accessed | pte::dirty;
+    guest.argument<abi::MmuUpdate>() = {(guest.l1.raw() << 12) + table_index(address(1), 1) * 8 + 2,
+                                        writable(frame).v & ~(pte::accessed | pte::dirty)};
+    EXPECT_EQ(*guest.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self), 0);
+    EXPECT_EQ(entry.v & (pte::accessed | pte::dirty), pte::accessed | pte::dirty);
+}
+
+} // namespace
+} // namespace hearth::test

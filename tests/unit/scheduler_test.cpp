@@ -1,0 +1,227 @@
+// The scheduler by simulation: four fake CPUs, threads that burn time or sleep, time in steps of 100 us.
+#include "fake_machine.h"
+
+#include "memory/stacks.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace hearth::test {
+namespace {
+
+constexpr uint64_t quantum = 100'000; // ns
+
+/// Runs until it has burnt what it was told to, then sleeps; for ever if told so.
+class SimulatedThread final : public Thread {
+public:
+    uint64_t burnt = 0;
+    uint64_t to_burn = 0; // 0: sleeps
+    bool endless = false;
+    bool stop = false;
+    bool parked = false;
+    uint64_t woken_at = 0;       // when it last got something to do; 0: it has run since
+    uint64_t longest_wait = 0;   // from then until it ran
+    unsigned last_cpu = 0;
+
+    explicit SimulatedThread(CpuMask affinity, bool hog) : endless{hog} {
+        set_affinity(*this, affinity);
+        thread_prepare(*this, *allocate_stack(), [](void* self) { static_cast<SimulatedThread*>(self)->main(); }, this);
+    }
+    void give(uint64_t ns) {
+        to_burn += ns;
+        if (woken_at == 0)
+            woken_at = now_ns();
+        wake(*this);
+    }
+    /// The CPU that it is on has just spent a quantum on it.
+    void spend() {
+        if (woken_at != 0) {
+            longest_wait = std::max(longest_wait, now_ns() - woken_at);
+            woken_at = 0;
+        }
+        burnt += quantum;
+        to_burn -= std::min(to_burn, quantum);
+    }
+
+private:
+    [[noreturn]] void main() {
+        for (;;) {
+            if (stop) {
+                parked = true;
+                park_current();
+                continue;
+            }
+            if (endless || to_burn != 0)
+                host::leave_cpu();
+            else
+                sleep_current();
+            reschedule_if_needed();
+        }
+    }
+};
+
+class SchedulerTest : public testing::Test {
+protected:
+    std::vector<SimulatedThread*> threads; // not freed: the scheduler may know them as long as the process lives
+
+    SchedulerTest() { boot_machine(); }
+    ~SchedulerTest() override {
+        for (SimulatedThread* t : threads) {
+            t->stop = true;
+            wake(*t);
+        }
+        for (unsigned round = 0; round < 4000; ++round)
+            one_round();
+        for (SimulatedThread* t : threads)
+            EXPECT_TRUE(t->parked);
+    }
+    SimulatedThread& add(CpuMask affinity, bool hog) {
+        static auto& all = *new std::vector<std::unique_ptr<SimulatedThread>>;
+        threads.push_back(all.emplace_back(std::make_unique<SimulatedThread>(affinity, hog)).get());
+        start(*threads.back());
+        return *threads.back();
+    }
+    void one_round() {
+        run_all_cpus();
+        host::tsc += quantum;
+        for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
+            for (SimulatedThread* t : threads)
+                if (cpu_block(cpu).current == t) {
+                    EXPECT_TRUE(t->affinity().has(cpu)) << "on a CPU that it may not be on";
+                    t->spend();
+                    t->last_cpu = cpu;
+                }
+    }
+    void run_for(uint64_t ns) {
+        for (uint64_t t = 0; t < ns; t += quantum)
+            one_round();
+    }
+};
+
+constexpr uint64_t ms = 1'000'000;
+
+TEST_F(SchedulerTest, EqualThreadsShareACpuEqually) {
+    for (unsigned i = 0; i < 3; ++i)
+        add(CpuMask::of(1), true);
+    run_for(3000 * ms);
+    for (SimulatedThread* t : threads)
+        EXPECT_NEAR(static_cast<double>(t->burnt), 1000.0 * ms, 50.0 * ms);
+}
+
+TEST_F(SchedulerTest, ThreadsSpreadOverIdleCpus) {
+    for (unsigned i = 0; i < machine_cpus; ++i)
+        add(CpuMask::first(machine_cpus), true);
+    run_for(200 * ms);
+    for (SimulatedThread* t : threads)
+        EXPECT_GE(t->burnt, 190 * ms);
+}
+
+TEST_F(SchedulerTest, OneThatStartsBesideALongRunnerGetsItsShare) {
+    SimulatedThread& first = add(CpuMask::of(2), true);
+    run_for(1 * ms / 2); // less than what would make the newcomer worth an interruption
+    SimulatedThread& second = add(CpuMask::of(2), true);
+    run_for(100 * ms);
+    EXPECT_GE(second.burnt, 40 * ms);
+    EXPECT_GE(first.burnt, 40 * ms);
+}
+
+TEST_F(SchedulerTest, OneThatWakesIsServedSoonAndHoardsNothing) {
+    SimulatedThread& hog = add(CpuMask::of(1), true);
+    SimulatedThread& sleeper = add(CpuMask::of(1), false);
+    run_for(1000 * ms);
+    for (unsigned i = 0; i < 50; ++i) {
+        sleeper.give(1 * ms);
+        run_for(20 * ms);
+    }
+    EXPECT_LE(sleeper.longest_wait, 2 * ms) << "a thread that slept should not wait for a slice to end";
+    EXPECT_EQ(sleeper.burnt, 50 * ms);
+    // Having slept for long, it now wants everything: no more than its half.
+    uint64_t const before = hog.burnt;
+    sleeper.give(1000 * ms);
+    run_for(500 * ms);
+    EXPECT_GE(hog.burnt - before, 240 * ms);
+}
+
+TEST_F(SchedulerTest, NobodyStarvesUnderRandomLoad) {
+    std::mt19937_64 random{31};
+    for (unsigned i = 0; i < 12; ++i)
+        add(i % 3 ? CpuMask{1 + random() % 15} : CpuMask::of(static_cast<unsigned>(random() % machine_cpus)), i % 4 == 0);
+    for (unsigned i = 0; i < 5000; ++i) {
+        SimulatedThread& t = *threads[random() % threads.size()];
+        if (!t.endless && random() % 4 == 0)
+            t.give(random() % (3 * ms));
+        one_round();
+    }
+    for (SimulatedThread* t : threads)
+        EXPECT_LE(t->longest_wait, 100 * ms);
+    for (SimulatedThread* t : threads)
+        if (t->endless) {
+            EXPECT_GE(t->burnt, 20 * ms);
+        }
+}
+
+TEST_F(SchedulerTest, AffinityIsHeededAtTheNextSwitch) {
+    SimulatedThread& t = add(CpuMask::of(0), true);
+    run_for(10 * ms);
+    EXPECT_EQ(t.last_cpu, 0u);
+    set_affinity(t, CpuMask::of(3));
+    host::set_current_cpu(0);
+    request_reschedule();
+    run_all_cpus();
+    run_for(10 * ms);
+    EXPECT_EQ(t.last_cpu, 3u);
+}
+
+TEST_F(SchedulerTest, AnIdleCpuTakesWorkFromABusyOne) {
+    SimulatedThread& a = add(CpuMask::of(1), true);
+    SimulatedThread& b = add(CpuMask::of(1), true);
+    run_for(20 * ms);
+    set_affinity(b, CpuMask::first(machine_cpus));
+    set_affinity(a, CpuMask::first(machine_cpus));
+    run_for(50 * ms);
+    EXPECT_NE(a.last_cpu, b.last_cpu);
+}
+
+TEST_F(SchedulerTest, TimesAddUp) {
+    SimulatedThread& t = add(CpuMask::of(1), false);
+    SimulatedThread& other = add(CpuMask::of(1), true);
+    for (unsigned i = 0; i < 20; ++i) {
+        t.give(2 * ms);
+        run_for(10 * ms);
+    }
+    RunTimes const times = t.times();
+    uint64_t sum = 0;
+    for (uint64_t const spent : times.spent)
+        sum += spent;
+    EXPECT_NEAR(static_cast<double>(times.spent[0]), static_cast<double>(t.burnt), 2.0 * quantum * 20);
+    EXPECT_NEAR(static_cast<double>(times.spent[1] + times.spent[2] + times.spent[0]), 200.0 * ms, 2.0 * ms);
+    EXPECT_GT(sum, 0u);
+    (void)other;
+}
+
+/// What a vCPU does that another takes down and brings up again: it looks, parks, and must not miss the second start.
+TEST_F(SchedulerTest, AStartBetweenTheLookAndTheParkingIsNotLost) {
+    struct Parker final : Thread {
+        unsigned rounds = 0;
+        bool started_early = false;
+        void main() {
+            for (;;) {
+                ++rounds;
+                if (!started_early) {
+                    started_early = true;
+                    start(*this); // as another CPU would, at this very moment
+                }
+                park_current();
+            }
+        }
+    };
+    static auto& parker = *new Parker;
+    thread_prepare(parker, *allocate_stack(), [](void* self) { static_cast<Parker*>(self)->main(); }, &parker);
+    start(parker);
+    run_for(5 * ms);
+    EXPECT_EQ(parker.rounds, 2u);
+}
+
+} // namespace
+} // namespace hearth::test
