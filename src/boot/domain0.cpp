@@ -291,7 +291,7 @@ BootResult<> UnpackedKernel::unpack(Bytes file) {
     uint64_t const started = arch::read_tsc();
     elf = TRY(unpack_kernel(packed, {base, packed.unpacked_size},
                             {base + align_up(packed.unpacked_size, page_size), workspace}));
-    log_info("decompressed kernel: {} KiB of {}, {} instructions", packed.unpacked_size >> 10, name_of(packed.compression),
+    log_info("decompressed kernel: {} KiB of {} in {} TSC ticks", packed.unpacked_size >> 10, name_of(packed.compression),
              arch::read_tsc() - started);
     image = TRY(parse_kernel(elf));
     return {};

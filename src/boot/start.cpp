@@ -48,6 +48,7 @@ alignas(arch::stack_size) constinit char first_interrupt_stacks[arch::stack_size
 constinit BootInfo boot_info{};
 constinit acpi::Tables acpi_tables{};
 constinit MemoryMap usable_memory{};
+constinit uint64_t first_tsc = 0;
 
 /// The first 4 GiB, which the boot page tables map whole.
 class LowMemory final : public PhysicalView {
@@ -233,7 +234,9 @@ InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
     return {};
 }
 
-struct TimeReady {};
+struct TimeReady {
+    Calibration calibration;
+};
 
 ReferenceCounter choose_reference() {
     acpi::FixedHardware const& fixed = acpi_tables.fixed;
@@ -247,15 +250,12 @@ ReferenceCounter choose_reference() {
 }
 
 TimeReady take_time(InterruptsReady) {
-    ReferenceCounter const reference = choose_reference();
-    Frequencies const f = measure_frequencies(reference);
-    clock_start(f.tsc_hertz);
+    Calibration const calibration = Calibration::begin(choose_reference());
+    clock_start(calibration.rough().tsc_hertz);
     wall_clock_from_rtc();
-    timers_initialise(arch::has_tsc_deadline() ? 0 : f.apic_hertz);
+    timers_initialise(arch::has_tsc_deadline() ? 0 : calibration.rough().apic_hertz);
     timers_initialise_cpu();
-    log_info("time: TSC {} kHz, by a {} kHz counter; timer by {}", f.tsc_hertz / 1000, reference.hertz / 1000,
-             arch::has_tsc_deadline() ? "TSC deadline" : "APIC");
-    return {};
+    return {calibration};
 }
 
 // --- CPUs ----------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ struct CpusReady {
     unsigned count = 1;
 };
 
-CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady) {
+CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady const&) {
     scheduler_adopt_idle(idle_threads[0], reinterpret_cast<uint64_t>(boot_stack));
     set_online(0);
     prepare_trampoline(memory.trampoline_page);
@@ -381,6 +381,18 @@ void connect_console(Domain& domain0) {
     console_enable_input();
 }
 
+/// All that came before was long enough to measure the clock well; Domain 0 hears only of the result.
+void settle_time(TimeReady const& time, Domain& domain0) {
+    Frequencies const f = time.calibration.finish();
+    clock_refine(f.tsc_hertz);
+    wall_clock_from_rtc();
+    update_wall_clock(domain0);
+    for (unsigned i = 0; i < domain0.vcpu_count; ++i)
+        update_time_info(*domain0.vcpus[i]);
+    log_info("time: TSC {} kHz, by a {} kHz counter; timer by {}", f.tsc_hertz / 1000,
+             time.calibration.reference_hertz() / 1000, arch::has_tsc_deadline() ? "TSC deadline" : "APIC");
+}
+
 void let_run(Domain& domain0, Options const& options) {
     acpi::FixedHardware const& fixed = acpi_tables.fixed;
     set_machine_facts({.command_line = boot_info.command_line.view(),
@@ -393,7 +405,7 @@ void let_run(Domain& domain0, Options const& options) {
     Vcpu& first = *domain0.vcpus[0];
     first.online.store(true);
     first.periodic.set(now_ns() + first.period);
-    log_info("Domain 0 starts {} us after Hearth", now_ns() / 1000);
+    log_info("Domain 0 starts {} TSC ticks after Hearth", arch::read_tsc() - first_tsc);
     start(first);
 }
 
@@ -408,6 +420,7 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
     bind_stack(reinterpret_cast<uint64_t>(first_interrupt_stacks) + arch::stack_size, cpu_block(0));
     arch::initialise_descriptor_tables(0, reinterpret_cast<uint64_t>(first_interrupt_stacks), &cpu_block(0).stack_top_word);
 
+    first_tsc = arch::read_tsc();
     auto const told = listen_to_loader(magic, information);
     auto const tables = read_firmware_tables();
     auto const memory = take_memory(told);
@@ -420,6 +433,7 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
     Domain& domain0 = make_domain0(told, cpus);
     hand_over_devices(told);
     connect_console(domain0);
+    settle_time(time, domain0);
     let_run(domain0, told.options);
     idle_loop();
 }

@@ -18,7 +18,8 @@ void settle(Page& page, TypeWord word) { page.type.store(word.v, std::memory_ord
 /// The frame is ours to retype: flush, check, and publish.
 Result<> become(Domain& domain, Mfn mfn, PageType old_type, PageType type) {
     Page& page = page_at(mfn);
-    if (old_type != type && old_type != PageType::none)
+    // Also a frame that is nothing now: it may have been a table until it failed to become one again.
+    if (old_type != type)
         flush_stale_translations(page.flush_stamp.load(std::memory_order_acquire), domain.dirty());
     if (auto checked = take_contents(domain, mfn, type); !checked) {
         settle(page, TypeWord::make(PageType::none, 0, 0));

@@ -13,6 +13,7 @@
 #include "time/timer.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace hearth {
 namespace {
@@ -73,7 +74,8 @@ struct Scheduler {
         --cpu.length;
     }
 
-    /// Queues a runnable thread on `id`, whose lock is held, and has that CPU look.
+    /// Queues a runnable thread on `id`, whose lock is held, and has that CPU look: whoever should run next does, and the
+    /// slice of whoever goes on running is limited from now on.
     static void enqueue(unsigned id, Thread& t) {
         Cpu& cpu = cpus[id];
         t.cpu_ = id;
@@ -81,12 +83,32 @@ struct Scheduler {
         if (t.virtual_time_ < earliest)
             t.virtual_time_ = earliest;
         insert(cpu, t);
+        bool const was_alone = cpu.length == 1;
         bool const preempts = cpu.running->idle_ || t.virtual_time_ + slice / 8 < current_virtual_time(cpu);
-        if (!preempts)
-            return;
-        cpu.reschedule.store(true);
-        if (id != this_cpu_id())
-            send_ipi(CpuMask::of(id), Ipi::reschedule);
+        if (was_alone || preempts) {
+            cpu.reschedule.store(true);
+            if (id != this_cpu_id())
+                send_ipi(CpuMask::of(id), Ipi::reschedule);
+        }
+        if (!cpu.running->idle_)
+            call_idle_cpu(t.affinity_);
+    }
+
+    /// A thread waits behind another: a CPU with nothing to do comes and takes it.
+    static void call_idle_cpu(CpuMask allowed) {
+        uint64_t candidates = (allowed & online_cpus()).without(this_cpu_id()).bits;
+        for (; candidates != 0; candidates &= candidates - 1) {
+            unsigned const id = static_cast<unsigned>(std::countr_zero(candidates));
+            if (cpus[id].running->idle_ && cpus[id].length == 0)
+                return send_ipi(CpuMask::of(id), Ipi::reschedule);
+        }
+    }
+
+    /// Virtual time is relative to a queue: what a thread is ahead or behind goes with it, within bounds.
+    static uint64_t carry_over(uint64_t time, uint64_t from, uint64_t to) {
+        int64_t const ahead = std::clamp(static_cast<int64_t>(time - from), -static_cast<int64_t>(slice),
+                                         static_cast<int64_t>(10 * slice));
+        return ahead < 0 && to < static_cast<uint64_t>(-ahead) ? 0 : to + static_cast<uint64_t>(ahead);
     }
 
     static uint64_t current_virtual_time(Cpu const& cpu) {
@@ -118,8 +140,11 @@ struct Scheduler {
         if (id != t.cpu_ && t.on_cpu_.load(std::memory_order_acquire))
             id = t.cpu_;
         LockGuard guard{cpus[id].lock};
-        if (id != t.cpu_) // virtual time is relative to a queue
-            t.virtual_time_ = t.virtual_time_ - cpus[t.cpu_].virtual_time + cpus[id].virtual_time;
+        if (id != t.cpu_) { // virtual time is relative to a queue
+            uint64_t const ahead = t.virtual_time_ + cpus[id].virtual_time;
+            uint64_t const base = cpus[t.cpu_].virtual_time;
+            t.virtual_time_ = ahead > base ? ahead - base : 0;
+        }
         enqueue(id, t);
     }
 
@@ -155,14 +180,16 @@ struct Scheduler {
         cpu.reschedule.store(false);
         Thread& next = pick(cpu);
         enter_state(next, RunState::running, now);
+        bool const contended = cpu.length > 0;
         if (&next == &previous) {
             cpu.lock.unlock();
+            if (contended)
+                cpu.slice_timer.set(now + slice);
             return;
         }
         cpu.running = &next;
         cpu.previous = &previous;
         next.on_cpu_.store(true);
-        bool const contended = cpu.length > 0;
         cpu.lock.unlock();
         if (contended)
             cpu.slice_timer.set(now + slice);
@@ -186,7 +213,8 @@ struct Scheduler {
         Cpu& cpu = mine();
         cpu.lock.lock();
         Thread& self = *cpu.running;
-        if (state == RunState::blocked && self.wake_pending_) {
+        // Also one that was started again after it decided to park.
+        if (state != RunState::runnable && self.wake_pending_) {
             self.wake_pending_ = false;
             cpu.lock.unlock();
             return;
@@ -225,10 +253,9 @@ struct Scheduler {
             if (!taken)
                 return false;
             take_off(from, *taken);
-            taken->virtual_time_ -= std::min(taken->virtual_time_, from.virtual_time);
+            taken->virtual_time_ = carry_over(taken->virtual_time_, from.virtual_time, cpus[self].virtual_time);
         }
         LockGuard guard{cpus[self].lock};
-        taken->virtual_time_ += cpus[self].virtual_time;
         enqueue(self, *taken);
         return true;
     }

@@ -59,27 +59,40 @@ ReferenceCounter pit_counter() {
     return {read_pit, 1'193'182, 0xffff};
 }
 
-Frequencies measure_frequencies(ReferenceCounter const& reference) {
-    constexpr uint32_t long_time = 0xffffffff;
-    // First roughly, awake, to learn what to set the APIC timer to.
-    arch::apic_timer_start(long_time);
-    Reading const first = read_both(reference);
-    uint64_t const apic_first = arch::apic_timer_remaining();
-    uint64_t const rough = reference.hertz / 2000 + 1;
-    while (((reference.read() - first.reference) & reference.mask) < rough)
-        arch::pause();
-    uint64_t const apic_per_half_ms = apic_first - arch::apic_timer_remaining();
-    // Then over 20 ms, asleep: the timer's interrupt only wakes the CPU.
-    uint32_t const apic_ticks = static_cast<uint32_t>(apic_per_half_ms * 40 + 1);
-    arch::apic_timer_start(apic_ticks);
+Calibration Calibration::begin(ReferenceCounter const& reference) {
+    Calibration c;
+    c.reference_ = reference;
+    arch::apic_timer_start(0xffffffff);
+    uint64_t const apic_start = arch::apic_timer_remaining();
     Reading const start = read_both(reference);
-    arch::wait_for_interrupt();
+    uint64_t const half_millisecond = reference.hertz / 2000 + 1;
+    while (((reference.read() - start.reference) & reference.mask) < half_millisecond)
+        arch::pause();
+    uint64_t const apic_ticks = apic_start - arch::apic_timer_remaining();
     Reading const end = read_both(reference);
+    arch::apic_timer_start(0);
     uint64_t const elapsed = (end.reference - start.reference) & reference.mask;
+    c.first_reference_ = start.reference;
+    c.first_tsc_ = start.tsc;
+    c.rough_ = {(end.tsc - start.tsc) * reference.hertz / elapsed, apic_ticks * reference.hertz / elapsed};
+    return c;
+}
+
+Frequencies Calibration::finish() const {
+    Reading const end = read_both(reference_);
+    uint64_t const ticks = end.tsc - first_tsc_;
+    uint64_t elapsed = (end.reference - first_reference_) & reference_.mask;
+    // A narrow counter has come round some times since; the rough frequency tells how many.
+    if (uint64_t const period = reference_.mask + 1; period != 0) {
+        uint64_t const expected = ticks / (rough_.tsc_hertz / 1000 + 1) * reference_.hertz / 1000;
+        if (expected > elapsed)
+            elapsed += (expected - elapsed + period / 2) / period * period;
+    }
+    // ticks * hertz / elapsed, without a product that does not fit.
+    uint64_t const whole = ticks / elapsed, rest = ticks % elapsed;
     Frequencies f;
-    // Both factors are below 2^31 or so: some tens of milliseconds.
-    f.tsc_hertz = (end.tsc - start.tsc) * reference.hertz / (elapsed ? elapsed : 1);
-    f.apic_hertz = uint64_t{apic_ticks} * reference.hertz / (elapsed ? elapsed : 1);
+    f.tsc_hertz = whole * reference_.hertz + rest * reference_.hertz / elapsed;
+    f.apic_hertz = rough_.apic_hertz;
     return f;
 }
 

@@ -9,8 +9,20 @@ struct Frequencies {
     uint64_t tsc_hertz = 0;
     uint64_t apic_hertz = 0; // of the timer as it is programmed
 };
-/// Sleeps for some 20 ms of `reference`; needs the local APIC, and interrupts that go nowhere else.
-Frequencies measure_frequencies(ReferenceCounter const& reference);
+
+/// Measures in two steps, so that nobody waits: roughly over half a millisecond, then over however long start-up took.
+class Calibration {
+    ReferenceCounter reference_;
+    uint64_t first_reference_ = 0, first_tsc_ = 0;
+    Frequencies rough_;
+
+public:
+    /// Needs the local APIC, its timer unused.
+    static Calibration begin(ReferenceCounter const& reference);
+    [[nodiscard]] Frequencies rough() const { return rough_; }
+    [[nodiscard]] Frequencies finish() const;
+    [[nodiscard]] uint64_t reference_hertz() const { return reference_.hertz; }
+};
 
 ReferenceCounter hpet_counter(void* registers);
 ReferenceCounter pm_timer_counter(uint16_t port, bool wide);

@@ -56,10 +56,14 @@ TimeScale TimeScale::from_frequency(uint64_t f) {
     return s;
 }
 
-void clock_start(uint64_t tsc_frequency) {
+void clock_refine(uint64_t tsc_frequency) {
     hertz = tsc_frequency;
     scale = TimeScale::from_frequency(hertz);
     ticks_per_ns = (hertz / second << 32) + ((hertz % second) << 32) / second;
+}
+
+void clock_start(uint64_t tsc_frequency) {
+    clock_refine(tsc_frequency);
     start_tsc = arch::read_tsc();
 }
 
@@ -68,7 +72,13 @@ uint64_t tsc_hertz() { return hertz; }
 TimeScale const& tsc_scale() { return scale; }
 
 uint64_t tsc_at(uint64_t ns) {
-    return start_tsc + static_cast<uint64_t>(static_cast<unsigned __int128>(ns) * ticks_per_ns >> 32) + 1;
+    // From now on, not from the start: the scale of now_ns() and the frequency differ by a part in 2^31 or so, which
+    // would add up over weeks until every timer fired early, again and again.
+    constexpr uint64_t rounding = 8; // ticks that the difference can make in a second
+    uint64_t const tsc = arch::read_tsc();
+    uint64_t const now = scale.nanoseconds(tsc - start_tsc);
+    uint64_t const wait = ns > now ? ns - now : 0;
+    return tsc + static_cast<uint64_t>(static_cast<unsigned __int128>(wait) * ticks_per_ns >> 32) + rounding;
 }
 
 void fill_time_info(abi::VcpuTimeInfo& info) {

@@ -28,6 +28,8 @@ struct ReferenceCounter {
 };
 
 void clock_start(uint64_t tsc_hertz);
+/// A better figure, before anybody has been told the first.
+void clock_refine(uint64_t tsc_hertz);
 uint64_t now_ns();
 uint64_t tsc_hertz();
 TimeScale const& tsc_scale();

@@ -119,7 +119,8 @@ public:
     Domain& domain;
     Mfn l4, l3, l2, l1, argument_page;
 
-    explicit Guest(unsigned vcpus = 1, bool hardware = false, uint64_t maximum = 4096) : domain{make_domain(vcpus, hardware)} {
+    /// `ready` of its vCPUs could be brought up at once; the others are as a toolstack leaves them.
+    explicit Guest(unsigned vcpus = 1, unsigned ready = ~0u, bool hardware = false, uint64_t maximum = 4096) : domain{make_domain(vcpus, hardware)} {
         domain.pages.with([&](PageList& list) { list.maximum = maximum; });
         for (Mfn* frame : {&l4, &l3, &l2, &l1, &argument_page})
             *frame = new_frame();
@@ -127,7 +128,7 @@ public:
         entry(l3, 3) = Pte::make(l2, table_flags);
         entry(l2, 2) = Pte::make(l1, table_flags);
         entry(l1, 1) = Pte::make(argument_page, table_flags);
-        for (unsigned i = 0; i < vcpus; ++i) {
+        for (unsigned i = 0; i < vcpus && i < ready; ++i) {
             pv::PvVcpu& v = vcpu(i);
             // The type machinery may reschedule, so it runs as any hypervisor code: on a CPU's flow.
             must(pv::get_page_and_type(domain, l4, PageType::l4));
@@ -257,6 +258,8 @@ private:
         for (Mfn const mfn : owned_frames())
             if (!page_at(mfn).unlisted)
                 (void)drop_owners_reference(mfn);
+        for (unsigned i = 0; i < domain.vcpu_count; ++i)
+            host::release_stack(vcpu(i).stack_end() - arch::stack_size);
     }
 };
 

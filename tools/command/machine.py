@@ -174,7 +174,7 @@ class Machine:
                 self.fail(f"the machine panicked while waited for {pattern!r}")
             left = end - time.monotonic()
             if left <= 0:
-                self.fail(f"no {pattern!r} within {timeout} s")
+                self.fail(f"no {pattern!r} within {timeout:.0f} s")
             if not self.pump(min(left, 1)) and not wanted.search(self.text, self.position):
                 self.fail(f"QEMU ended (status {self.process.poll()}) while waited for {pattern!r}")
 
@@ -252,7 +252,7 @@ class Machine:
                 self.position = match.end()
                 return int(match[1]), without_hypervisor_lines(self.text[start : match.start()])
             if time.monotonic() > end:
-                self.fail(f"no end of `{command.splitlines()[0][:70]}` within {timeout} s")
+                self.fail(f"no end of `{command.splitlines()[0][:70]}` within {timeout:.0f} s")
             if not self.pump(0.5) and not marker.search(self.text, start):
                 self.fail(f"QEMU ended (status {self.process.poll()}) during `{command.splitlines()[0][:70]}`")
 
@@ -268,7 +268,7 @@ class Machine:
         end = time.monotonic() + timeout
         while self.pump(0.5):
             if time.monotonic() > end:
-                self.fail(f"QEMU still runs after {timeout} s")
+                self.fail(f"QEMU still runs after {timeout:.0f} s")
         return self.process.wait()
 
     def poweroff(self, timeout=90):

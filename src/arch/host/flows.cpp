@@ -7,12 +7,13 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <new>
 #include <ucontext.h>
 
 #if __has_feature(address_sanitizer)
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #endif
 
 extern "C" [[noreturn]] void resume_guest_frame(hearth::Registers* frame);
@@ -70,12 +71,26 @@ void begin(unsigned high, unsigned low) {
     arch::halt_forever();
 }
 
-Flow& make_flow(void (*function)(void*), void* argument, bool is_thread) {
-    Flow& flow = *all_flows().emplace_back(std::make_unique<Flow>());
+std::map<uint64_t, Flow*>& flow_of_stack() {
+    static std::map<uint64_t, Flow*> flows;
+    return flows;
+}
+std::vector<uint64_t>& free_stacks() {
+    static std::vector<uint64_t> stacks;
+    return stacks;
+}
+
+void prepare_flow(Flow& flow, void (*function)(void*), void* argument, bool is_thread) {
     flow.function = function;
     flow.argument = argument;
     flow.is_thread = is_thread;
-    flow.stack.reset(new char[flow_stack_size]);
+    flow.fake_stack = nullptr;
+    if (!flow.stack)
+        flow.stack.reset(new char[flow_stack_size]);
+#if __has_feature(address_sanitizer)
+    // Whatever its last owner left on it is dead.
+    ASAN_UNPOISON_MEMORY_REGION(flow.stack.get(), flow_stack_size);
+#endif
     getcontext(&flow.context);
     flow.context.uc_stack.ss_sp = flow.stack.get();
     flow.context.uc_stack.ss_size = flow_stack_size;
@@ -84,6 +99,11 @@ Flow& make_flow(void (*function)(void*), void* argument, bool is_thread) {
     auto const address = reinterpret_cast<uint64_t>(&flow);
     makecontext(&flow.context, reinterpret_cast<void (*)()>(begin), 2, static_cast<unsigned>(address >> 32),
                 static_cast<unsigned>(address));
+}
+
+Flow& make_flow(void (*function)(void*), void* argument, bool is_thread) {
+    Flow& flow = *all_flows().emplace_back(std::make_unique<Flow>());
+    prepare_flow(flow, function, argument, is_thread);
     return flow;
 }
 
@@ -92,6 +112,8 @@ Flow& make_flow(void (*function)(void*), void* argument, bool is_thread) {
 namespace host {
 
 void (*guest_program)(Registers& frame) = nullptr;
+
+void release_stack(uint64_t stack) { free_stacks().push_back(stack); }
 
 bool on_cpu_flow() { return in_cpu; }
 void start_cpu(unsigned cpu, void (*function)(void*), void* argument) {
@@ -119,16 +141,27 @@ extern "C" void switch_stacks(uint64_t* save, uint64_t load) {
     switch_flows(from, *running[cpu]);
 }
 
-uint64_t prepare_stack(uint64_t, void (*function)(void*), void* argument) {
-    return reinterpret_cast<uint64_t>(&make_flow(function, argument, true));
+uint64_t prepare_stack(uint64_t stack_end, void (*function)(void*), void* argument) {
+    Flow*& flow = flow_of_stack()[stack_end];
+    if (flow)
+        prepare_flow(*flow, function, argument, true); // the stack had another owner, who is gone
+    else
+        flow = &make_flow(function, argument, true);
+    return reinterpret_cast<uint64_t>(flow);
 }
 
 } // namespace arch
 
 Result<uint64_t> allocate_stack() {
-    static auto& stacks = *new std::vector<void*>; // all there ever were: they are not given back
-    stacks.push_back(aligned_alloc(arch::stack_size, arch::stack_size));
-    return reinterpret_cast<uint64_t>(memset(stacks.back(), 0, arch::stack_size));
+    static auto& stacks = *new std::vector<void*>; // all there ever were
+    if (free_stacks().empty()) {
+        stacks.push_back(aligned_alloc(arch::stack_size, arch::stack_size));
+        free_stacks().push_back(reinterpret_cast<uint64_t>(stacks.back()));
+    }
+    uint64_t const stack = free_stacks().back();
+    free_stacks().pop_back();
+    memset(reinterpret_cast<void*>(stack), 0, arch::stack_size);
+    return stack;
 }
 
 } // namespace hearth

@@ -13,6 +13,7 @@ namespace hearth::arch {
 // Registers that are remembered for each CPU.
 uint64_t read_msr(uint32_t index);
 void write_msr(uint32_t index, uint64_t value);
+uint64_t read_cr2();
 uint64_t read_cr3();
 void write_cr3(uint64_t value);
 uint64_t read_tsc();
@@ -28,7 +29,6 @@ inline bool try_write_msr(uint32_t index, uint64_t value) {
 
 // Registers that nothing in the core depends on.
 inline uint64_t read_cr0() { return 0x8005003b; }
-inline uint64_t read_cr2() { return 0; }
 inline uint64_t read_cr4() { return 0x406a0; }
 inline void write_cr4(uint64_t) {}
 inline void clear_task_switched() {}

@@ -49,6 +49,7 @@ constexpr uint16_t com1 = 0x3f8;
 
 uint64_t read_msr(uint32_t index) { return mine().msrs[index]; }
 void write_msr(uint32_t index, uint64_t value) { mine().msrs[index] = value; }
+uint64_t read_cr2() { return mine().cr2; }
 uint64_t read_cr3() { return mine().cr3; }
 void write_cr3(uint64_t value) {
     mine().cr3 = value;

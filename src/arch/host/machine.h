@@ -32,6 +32,7 @@ unsigned current_cpu();
 void set_current_cpu(unsigned cpu);
 
 struct CpuState {
+    uint64_t cr2 = 0; // tests set it before they raise a page fault
     uint64_t cr3 = 0;
     uint64_t cr3_loads = 0;
     uint64_t pages_invalidated = 0;
@@ -59,6 +60,9 @@ void run_cpu(unsigned cpu);
 void leave_cpu();
 /// True on a fake CPU's flow, false on the driver's.
 bool on_cpu_flow();
+
+/// Takes back a vCPU's stack, whose flow will never be switched to again.
+void release_stack(uint64_t stack);
 
 /// What a guest does once the hypervisor enters it: never returns. For resume_guest_frame().
 extern void (*guest_program)(Registers& frame);

@@ -8,13 +8,18 @@ extern "C" {
 
 void* memcpy(void* to, void const* from, size_t size) {
     void* const result = to;
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+    size_t quads = size / 8, bytes = size % 8;
+    asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(quads) : : "memory");
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
     return result;
 }
 
 void* memset(void* to, int value, size_t size) {
     void* const result = to;
-    asm volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(value) : "memory");
+    uint64_t const pattern = static_cast<uint8_t>(value) * 0x0101010101010101ull;
+    size_t quads = size / 8, bytes = size % 8;
+    asm volatile("rep stosq" : "+D"(to), "+c"(quads) : "a"(pattern) : "memory");
+    asm volatile("rep stosb" : "+D"(to), "+c"(bytes) : "a"(pattern) : "memory");
     return result;
 }
 

@@ -1,0 +1,347 @@
+// Event channels as guests use them: through the hypercall, with the shared memory read the way that kernels do.
+#include "fake_machine.h"
+
+#include "abi/event_channel.h"
+#include "abi/operations.h"
+#include "event/event.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace hearth::test {
+namespace {
+
+using abi::EventOperation;
+
+class EventGuest : public Guest {
+public:
+    explicit EventGuest(unsigned vcpus = 1) : Guest{vcpus} {
+        for (unsigned i = 1; i < vcpus; ++i)
+            bring_up(i);
+    }
+    template <class T>
+    int64_t operation(EventOperation command, T& argument_value, unsigned n = 0) {
+        argument<T>() = argument_value;
+        auto const result = hypercall(abi::Hypercall::event_channel_op, static_cast<uint64_t>(command), argument_address,
+                                      0, 0, 0, 0, n);
+        argument_value = argument<T>();
+        return result.value_or(-1000);
+    }
+    int64_t simple(EventOperation command, uint32_t port) {
+        abi::EventPort p{port};
+        return operation(command, p);
+    }
+    uint32_t bind_ipi(unsigned n = 0) {
+        abi::BindIpi request{n, 0};
+        EXPECT_EQ(operation(EventOperation::bind_ipi, request), 0);
+        return request.port;
+    }
+    abi::EventStatus status(uint32_t port) {
+        abi::EventStatus request{domid_self, 0, port, 99, 99, {99, 99}};
+        EXPECT_EQ(operation(EventOperation::status, request), 0);
+        return request;
+    }
+    [[nodiscard]] abi::SharedInfo& shared() const { return *domain.shared_info; }
+    [[nodiscard]] bool pending(uint32_t port) const { return shared().event_pending[port / 64] >> (port % 64) & 1; }
+    /// The upcall, if there was one since the last look.
+    bool take_upcall(unsigned n = 0) { return std::exchange(vcpu(n).info->upcall_pending, uint8_t{0}); }
+};
+
+constexpr int64_t inval = -22, exist = -17, noent = -2;
+
+TEST(TwoLevelEvents, SendSetsTheBitAndCallsTheVcpuOnce) {
+    EventGuest guest;
+    uint32_t const port = guest.bind_ipi();
+    guest.take_upcall();
+    guest.vcpu().info->pending_select = 0;
+    EXPECT_EQ(guest.simple(EventOperation::send, port), 0);
+    EXPECT_TRUE(guest.pending(port));
+    EXPECT_EQ(guest.vcpu().info->pending_select, uint64_t{1} << (port / 64));
+    EXPECT_TRUE(guest.take_upcall());
+    EXPECT_EQ(guest.simple(EventOperation::send, port), 0);
+    EXPECT_FALSE(guest.take_upcall()) << "it is pending already";
+}
+
+TEST(TwoLevelEvents, AMaskedEventWaitsForUnmask) {
+    EventGuest guest;
+    uint32_t const port = guest.bind_ipi();
+    guest.shared().event_mask[port / 64] |= uint64_t{1} << (port % 64);
+    guest.take_upcall();
+    guest.vcpu().info->pending_select = 0;
+    EXPECT_EQ(guest.simple(EventOperation::send, port), 0);
+    EXPECT_TRUE(guest.pending(port));
+    EXPECT_FALSE(guest.take_upcall());
+    EXPECT_EQ(guest.simple(EventOperation::unmask, port), 0);
+    EXPECT_TRUE(guest.take_upcall());
+    EXPECT_EQ(guest.shared().event_mask[port / 64] >> (port % 64) & 1, 0u);
+    EXPECT_EQ(guest.simple(EventOperation::unmask, port), 0);
+    EXPECT_FALSE(guest.take_upcall());
+}
+
+TEST(TwoLevelEvents, TwoDomainsTalkAndPart) {
+    EventGuest a, b;
+    abi::AllocUnbound offer{domid_self, b.domain.id, 0};
+    ASSERT_EQ(a.operation(EventOperation::alloc_unbound, offer), 0);
+    EXPECT_EQ(a.status(offer.port).status, static_cast<uint32_t>(abi::EventState::unbound));
+    EXPECT_EQ(a.status(offer.port).detail[0], b.domain.id);
+    EXPECT_EQ(a.simple(EventOperation::send, offer.port), 0) << "nobody listens: no error";
+
+    EventGuest stranger;
+    abi::BindInterdomain theft{a.domain.id, 0, offer.port, 0};
+    EXPECT_EQ(stranger.operation(EventOperation::bind_interdomain, theft), inval);
+
+    abi::BindInterdomain bind{a.domain.id, 0, offer.port, 0};
+    ASSERT_EQ(b.operation(EventOperation::bind_interdomain, bind), 0);
+    EXPECT_TRUE(b.pending(bind.local_port)) << "signals may have been lost before";
+    EXPECT_EQ(b.operation(EventOperation::bind_interdomain, theft), inval) << "only once";
+    EXPECT_EQ(a.status(offer.port).detail[0], b.domain.id);
+    EXPECT_EQ(a.status(offer.port).detail[1], bind.local_port);
+    EXPECT_EQ(b.simple(EventOperation::send, bind.local_port), 0);
+    EXPECT_TRUE(a.pending(offer.port));
+
+    EXPECT_EQ(b.simple(EventOperation::close, bind.local_port), 0);
+    EXPECT_EQ(b.simple(EventOperation::close, bind.local_port), inval);
+    EXPECT_EQ(a.status(offer.port).status, static_cast<uint32_t>(abi::EventState::unbound));
+    EXPECT_FALSE(b.pending(bind.local_port));
+    EXPECT_EQ(a.simple(EventOperation::close, offer.port), 0);
+}
+
+TEST(TwoLevelEvents, AChannelToOneself) {
+    EventGuest guest;
+    abi::AllocUnbound offer{domid_self, domid_self, 0};
+    ASSERT_EQ(guest.operation(EventOperation::alloc_unbound, offer), 0);
+    abi::BindInterdomain bind{domid_self, 0, offer.port, 0};
+    ASSERT_EQ(guest.operation(EventOperation::bind_interdomain, bind), 0);
+    EXPECT_EQ(guest.simple(EventOperation::send, bind.local_port), 0);
+    EXPECT_TRUE(guest.pending(offer.port));
+    EXPECT_EQ(guest.simple(EventOperation::close, offer.port), 0);
+    EXPECT_EQ(guest.status(bind.local_port).status, static_cast<uint32_t>(abi::EventState::unbound));
+}
+
+TEST(TwoLevelEvents, VirtualInterruptsBindOnce) {
+    EventGuest guest{2};
+    abi::BindVirq request{abi::virq_timer, 1, 0};
+    ASSERT_EQ(guest.operation(EventOperation::bind_virq, request), 0);
+    uint32_t const port = request.port;
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, request), exist);
+    send_virq(guest.vcpu(1), abi::virq_timer);
+    EXPECT_TRUE(guest.pending(port));
+    EXPECT_EQ(guest.simple(EventOperation::send, port), inval) << "a guest does not raise those itself";
+    abi::BindVirq wrong{abi::virq_con_ring, 1, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), inval) << "a domain's, on vCPU 0 only";
+    wrong = {abi::virq_count, 0, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), inval);
+    wrong = {~0u, 0, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), inval);
+    wrong = {abi::virq_timer, 2, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), noent);
+    abi::BindVcpu move{port, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_vcpu, move), inval) << "the timer stays with its vCPU";
+    EXPECT_EQ(guest.simple(EventOperation::close, port), 0);
+    request = {abi::virq_timer, 1, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, request), 0);
+}
+
+TEST(TwoLevelEvents, HostilePortsAreRefused) {
+    EventGuest guest;
+    for (uint32_t const port : {0u, 1u, 77u, 4095u, 4096u, 0x1ffffu, 0x20000u, 0x80000000u, ~0u})
+        for (auto const command : {EventOperation::close, EventOperation::send, EventOperation::unmask})
+            EXPECT_EQ(guest.simple(command, port), inval) << port;
+    EXPECT_EQ(*guest.hypercall(abi::Hypercall::event_channel_op, 99, Guest::argument_address), -38);
+    EXPECT_EQ(*guest.hypercall(abi::Hypercall::event_channel_op, 4, 0xffff800000000000), -14);
+    EXPECT_EQ(*guest.hypercall(abi::Hypercall::event_channel_op, 4, 0), -14);
+    EXPECT_EQ(*guest.hypercall(abi::Hypercall::event_channel_op, 4, ~uint64_t{0}), -14);
+}
+
+TEST(TwoLevelEvents, PortsRunOutAndComeBack) {
+    EventGuest guest;
+    uint32_t last = 0;
+    for (;;) {
+        abi::BindIpi request{0, 0};
+        int64_t const result = guest.operation(EventOperation::bind_ipi, request);
+        if (result != 0) {
+            EXPECT_EQ(result, -28);
+            break;
+        }
+        last = request.port;
+    }
+    EXPECT_EQ(last, abi::two_level_ports - 1);
+    EXPECT_EQ(guest.simple(EventOperation::close, 1234), 0);
+    EXPECT_EQ(guest.bind_ipi(), 1234u);
+    abi::EventReset everything{domid_self};
+    EXPECT_EQ(guest.operation(EventOperation::reset, everything), 0);
+    EXPECT_EQ(guest.bind_ipi(), 1u);
+}
+
+TEST(Poll, SleepsUntilItsEventOrItsTime) {
+    EventGuest guest;
+    uint32_t const port = guest.bind_ipi();
+    guest.shared().event_mask[port / 64] |= uint64_t{1} << (port % 64);
+    auto const poll = [&](uint64_t timeout) {
+        guest.argument<abi::SchedPoll>() = {Guest::argument_address + 0x100, 1, 0, timeout};
+        guest.argument<uint32_t>(0x100) = port;
+        return guest.hypercall(abi::Hypercall::sched_op, static_cast<uint64_t>(abi::SchedOperation::poll),
+                               Guest::argument_address);
+    };
+    EXPECT_FALSE(poll(0)) << "nothing is pending: it sleeps";
+    send_event(guest.domain, port);
+    run_all_cpus();
+    run_all_cpus();
+    EXPECT_TRUE(guest.run([] {})) << "masked or not, a polled event wakes";
+    EXPECT_EQ(poll(0), 0) << "still pending: it returns at once";
+    guest.shared().event_pending[port / 64] = 0;
+    EXPECT_FALSE(poll(now_ns() + 1'000'000));
+    host::tsc += 2'000'000;
+    run_all_cpus();
+    run_all_cpus();
+    EXPECT_TRUE(guest.run([] {})) << "its time is over";
+}
+
+/// A guest's side of the FIFO, after the description in public/event_channel.h.
+class FifoGuest : public EventGuest {
+public:
+    Mfn control_page, word_page;
+    std::map<uint32_t, unsigned> handled;
+    uint32_t heads[abi::fifo::priorities]{};
+
+    explicit FifoGuest(unsigned ports) : EventGuest{1}, control_page{new_frame()}, word_page{new_frame()} {
+        abi::InitControl init{control_page.raw(), 0, 0, 0, {}};
+        EXPECT_EQ(operation(EventOperation::init_control, init), 0);
+        EXPECT_EQ(init.link_bits, abi::fifo::link_bits);
+        abi::ExpandArray expand{word_page.raw()};
+        EXPECT_EQ(operation(EventOperation::expand_array, expand), 0);
+        for (unsigned i = 0; i < ports; ++i) {
+            abi::SetPriority priority{bind_ipi(), i % abi::fifo::priorities};
+            EXPECT_EQ(operation(EventOperation::set_priority, priority), 0);
+        }
+    }
+    [[nodiscard]] abi::fifo::ControlBlock& control() const { return *direct<abi::fifo::ControlBlock>(control_page); }
+    [[nodiscard]] uint32_t& word(uint32_t port) const { return direct<uint32_t>(word_page)[port]; }
+
+    void consume(unsigned most = ~0u) {
+        uint32_t ready = std::exchange(control().ready, 0u);
+        for (; ready != 0 && most > 0; --most) {
+            unsigned const priority = static_cast<unsigned>(std::countr_zero(ready));
+            uint32_t const port = heads[priority] ? heads[priority] : control().head[priority];
+            uint32_t const next = word(port) & abi::fifo::link_mask;
+            word(port) &= ~(abi::fifo::linked | abi::fifo::link_mask);
+            if (next == 0)
+                ready &= ~(1u << priority);
+            if ((word(port) & abi::fifo::pending) && !(word(port) & abi::fifo::masked)) {
+                word(port) &= ~abi::fifo::pending;
+                ++handled[port];
+            }
+            heads[priority] = next;
+            ready |= std::exchange(control().ready, 0u);
+        }
+        control().ready |= ready; // not done yet
+    }
+};
+
+TEST(FifoEvents, EveryEventArrivesOnceWhateverTheOrder) {
+    FifoGuest guest{60};
+    std::mt19937_64 random{77};
+    std::map<uint32_t, unsigned> expected;
+    for (unsigned step = 0; step < 4000; ++step) {
+        uint32_t const port = 1 + static_cast<uint32_t>(random() % 60);
+        switch (random() % 6) {
+        case 0:
+            guest.consume(static_cast<unsigned>(random() % 5));
+            break;
+        case 1:
+            __atomic_fetch_or(&guest.word(port), abi::fifo::masked, __ATOMIC_SEQ_CST);
+            break;
+        case 2:
+            EXPECT_EQ(guest.simple(EventOperation::unmask, port), 0);
+            break;
+        case 3: {
+            abi::SetPriority priority{port, static_cast<uint32_t>(random() % abi::fifo::priorities)};
+            EXPECT_EQ(guest.operation(EventOperation::set_priority, priority), 0);
+            break;
+        }
+        default:
+            if (!(guest.word(port) & abi::fifo::pending))
+                ++expected[port];
+            EXPECT_EQ(guest.simple(EventOperation::send, port), 0);
+        }
+    }
+    for (uint32_t port = 1; port <= 60; ++port)
+        EXPECT_EQ(guest.simple(EventOperation::unmask, port), 0);
+    guest.consume();
+    for (uint32_t port = 1; port <= 60; ++port)
+        EXPECT_EQ(guest.handled[port], expected[port]) << "port " << port;
+}
+
+TEST(FifoEvents, HostileWordsHurtNobodyElse) {
+    FifoGuest guest{60};
+    std::mt19937_64 random{78};
+    Mfn const before = guest.new_frame(), after = guest.new_frame();
+    for (Mfn const frame : {before, after})
+        memset(direct<char>(frame), 0x5a, page_size);
+    for (unsigned step = 0; step < 20000; ++step) {
+        uint32_t const port = 1 + static_cast<uint32_t>(random() % 64);
+        switch (random() % 8) {
+        case 0:
+            guest.word(static_cast<uint32_t>(random() % 1024)) = static_cast<uint32_t>(random());
+            break;
+        case 1:
+            direct<uint32_t>(guest.control_page)[random() % 20] = static_cast<uint32_t>(random());
+            break;
+        case 2:
+            (void)guest.simple(EventOperation::unmask, port);
+            break;
+        case 3:
+            if (random() % 8 == 0) {
+                (void)guest.simple(EventOperation::close, port);
+                abi::BindIpi again{0, 0};
+                (void)guest.operation(EventOperation::bind_ipi, again);
+            }
+            break;
+        case 4: {
+            abi::SetPriority priority{port, static_cast<uint32_t>(random() % 18)};
+            (void)guest.operation(EventOperation::set_priority, priority);
+            break;
+        }
+        default:
+            (void)guest.simple(EventOperation::send, port);
+        }
+    }
+    for (Mfn const frame : {before, after})
+        for (unsigned i = 0; i < page_size; ++i)
+            ASSERT_EQ(direct<char>(frame)[i], 0x5a);
+}
+
+TEST(FifoEvents, PagesOfWordsAreCheckedAndHeld) {
+    FifoGuest guest{1};
+    abi::InitControl twice{guest.new_frame().raw(), 0, 0, 0, {}};
+    EXPECT_EQ(guest.operation(EventOperation::init_control, twice), exist);
+    for (uint32_t const offset : {1u, 4u, uint32_t{page_size}, ~0u & ~7u, uint32_t{page_size} - 64}) {
+        abi::InitControl bad{guest.new_frame().raw(), offset, 0, 0, {}};
+        EXPECT_LT(guest.operation(EventOperation::init_control, bad), 0) << offset;
+    }
+    abi::InitControl nobody{guest.new_frame().raw(), 0, 7, 0, {}};
+    EXPECT_EQ(guest.operation(EventOperation::init_control, nobody), noent);
+    for (uint64_t const frame : {guest.l1.raw(), uint64_t{5}, ~uint64_t{0}, guest.domain.shared_info_frame.raw() + (1ul << 40)}) {
+        abi::ExpandArray bad{frame};
+        EXPECT_LT(guest.operation(EventOperation::expand_array, bad), 0) << frame;
+    }
+    // A page that Hearth writes to cannot become a table.
+    guest.argument<abi::MmuExtOp>() = {0, 0, guest.word_page.raw(), 0};
+    EXPECT_LT(*guest.hypercall(abi::Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self), 0);
+}
+
+TEST(FifoEvents, WhatIsPendingBeforeTheChangeIsSeenAfterIt) {
+    EventGuest guest;
+    uint32_t const port = guest.bind_ipi();
+    EXPECT_EQ(guest.simple(EventOperation::send, port), 0);
+    Mfn const control = guest.new_frame(), words = guest.new_frame();
+    abi::InitControl init{control.raw(), 0, 0, 0, {}};
+    EXPECT_EQ(guest.operation(EventOperation::init_control, init), 0);
+    abi::ExpandArray expand{words.raw()};
+    EXPECT_EQ(guest.operation(EventOperation::expand_array, expand), 0);
+    EXPECT_TRUE(direct<uint32_t>(words)[port] & abi::fifo::pending);
+}
+
+} // namespace
+} // namespace hearth::test
