@@ -11,6 +11,7 @@
 #include "boot/boot_info.h"
 #include "boot/command_line.h"
 #include "boot/domain0.h"
+#include "boot/efi.h"
 #include "boot/multiboot.h"
 #include "boot/multiboot2.h"
 #include "console/console.h"
@@ -61,8 +62,9 @@ public:
 };
 
 [[noreturn]] void stop(std::string_view reason) {
+    // A reboot would only lead back here.
     log_error("cannot start: {}", reason);
-    leave_machine_after_crash();
+    arch::halt_forever();
 }
 
 // --- What the boot loader says, and how we are to talk -----------------------------------------------------------
@@ -120,6 +122,13 @@ Told listen_to_loader(uint32_t magic, uint32_t information) {
     if (!read)
         stop(read.error().reason);
     return {options};
+}
+
+// --- EFI: where the root pointer is, since there is no BIOS area for Domain 0 to find it in ---------------------------
+
+constinit uint64_t efi_root = 0;
+std::optional<uint64_t> efi_root_pointer() {
+    return efi_root ? std::optional{efi_root} : std::nullopt;
 }
 
 // --- Memory --------------------------------------------------------------------------------------------------------
@@ -194,6 +203,8 @@ struct TablesRead {};
 
 TablesRead read_firmware_tables() {
     LowMemory memory;
+    if (boot_info.efi.system_table)
+        efi_root = find_efi_root_pointer(memory, *boot_info.efi.system_table).value_or(PhysicalAddress{0}).raw();
     if (!acpi::read_tables(memory, boot_info.root_pointer, acpi_tables))
         log_warning("ACPI: no sound tables; one CPU, and devices by the PC's old ways");
     for (std::string_view warning : acpi_tables.warnings)
@@ -337,6 +348,8 @@ Domain& make_domain0(Told const& told, CpusReady const& cpus) {
     command_line.put(modules[0].command_line.view());
     if (!told.options.for_dom0.empty())
         format(command_line, " {}", told.options.for_dom0);
+    if (auto const root = efi_root_pointer(); root && boot_info.efi.booted_by_efi)
+        format(command_line, " acpi_rsdp=0x{:x}", *root);
     Domain0Request request;
     request.kernel_file = contents(modules[0]);
     request.ramdisk = modules.size() > 1 ? contents(modules[1]) : Bytes{};
@@ -426,6 +439,7 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
     auto const memory = take_memory(told);
     feature_switches = {.smep = told.options.smep, .smap = told.options.smap, .fsgsbase = told.options.fsgsbase};
     arch::enable_cpu_features(feature_switches, true);
+    pv::set_physical_address_bits(arch::physical_address_bits());
     arch::fpu_initialise_cpu();
     auto const interrupts = take_interrupts(told, tables, memory);
     auto const time = take_time(interrupts);

@@ -21,8 +21,11 @@ struct FrameRange {
 constinit FrameRange forbidden[24]{};
 constinit unsigned forbidden_count = 0;
 
+constinit unsigned physical_address_bits = 52;
+
 bool device_frame_allowed(Domain const& domain, Mfn mfn) {
-    if (!domain.hardware)
+    // Bits beyond the machine's width are reserved in an entry.
+    if (!domain.hardware || address_of(mfn).raw() >> physical_address_bits != 0)
         return false;
     for (unsigned i = 0; i < forbidden_count; ++i)
         if (mfn >= forbidden[i].first && mfn < forbidden[i].end)
@@ -200,6 +203,8 @@ Result<uint64_t> check_descriptor(uint64_t d) {
         return Errno::inval;
     return d | privilege;
 }
+
+void set_physical_address_bits(unsigned width) { physical_address_bits = width; }
 
 void forbid_device_frames(Mfn first, uint64_t count) {
     if (forbidden_count < sizeof forbidden / sizeof forbidden[0])

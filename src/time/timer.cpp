@@ -136,15 +136,21 @@ void Timer::stop() {
 }
 
 void Timer::set(uint64_t deadline) {
-    stop();
     unsigned const cpu = this_cpu_id();
     CpuTimers& mine = cpu_timers[cpu];
-    LockGuard guard{mine.lock};
-    deadline_ = deadline;
-    cpu_ = static_cast<int>(cpu);
-    mine.heap.insert(*this);
-    if (mine.heap.first() == this)
-        program_hardware(mine.heap);
+    for (;;) {
+        stop();
+        LockGuard guard{mine.lock};
+        // Another CPU may be setting it too, under its own lock: only one of them may have it.
+        int unset = -1;
+        if (!__atomic_compare_exchange_n(&cpu_, &unset, static_cast<int>(cpu), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            continue;
+        deadline_ = deadline;
+        mine.heap.insert(*this);
+        if (mine.heap.first() == this)
+            program_hardware(mine.heap);
+        return;
+    }
 }
 
 void timer_interrupt() {

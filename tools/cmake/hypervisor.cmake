@@ -51,3 +51,4 @@ add_custom_command(OUTPUT ${image}
   DEPENDS hearth ${CMAKE_SOURCE_DIR}/tools/wrap-image ${CMAKE_SOURCE_DIR}/src/arch/x86/wrap.S
     ${CMAKE_SOURCE_DIR}/src/arch/x86/wrap.lds VERBATIM)
 add_custom_target(image ALL DEPENDS ${image})
+include(tools/cmake/guests.cmake)

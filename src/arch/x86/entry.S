@@ -70,7 +70,7 @@ vector_stubs:
         jmp     paranoid_entry
         .elseif vector == 1
         jmp     debug_entry
-        .elseif vector < 32
+        .elseif (vector < 32) || (vector == 0x80)
         jmp     exception_entry
         .else
         jmp     interrupt_entry

@@ -1,0 +1,100 @@
+// What a guest must not be able to do with its page tables. (The classes of XSA-148, 182, 212, 213, 240, 242)
+#include "library/guest.h"
+
+char const guest_name[] = "page_tables";
+using namespace guest;
+using namespace hearth::abi;
+
+namespace {
+
+constexpr int64_t inval = -22;
+
+void writable_mapping_of_a_table() {
+    // A page that is in use as a table cannot be mapped writable, and a writable one cannot become a table.
+    void* const spare = page();
+    uint64_t const l1 = entry_address(spare, 1) / page_size;
+    EXPECT(update_va_mapping(spare, entry(l1, present | writable | user)) == inval);
+    EXPECT(update_va_mapping(spare, entry(l1, present | user)) == 0);
+    void* const data = page();
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, mfn_of(data)) == inval);
+}
+
+void superpages_and_reserved_bits() {
+    void* const spare = page();
+    uint64_t const l2_entry = entry_address(spare, 2);
+    EXPECT(mmu_update(l2_entry, read_entry(l2_entry) | large) == inval);
+    uint64_t const l3_entry = entry_address(spare, 3);
+    EXPECT(mmu_update(l3_entry, read_entry(l3_entry) | large) == inval);
+    uint64_t const l1_entry = entry_address(spare, 1);
+    EXPECT(mmu_update(l1_entry, read_entry(l1_entry) | uint64_t{1} << 52) == inval);
+}
+
+void own_and_foreign_frames() {
+    void* const spare = page();
+    // Frames of the hypervisor, of nobody, and beyond all memory.
+    EXPECT(update_va_mapping(spare, entry(0x200, present | writable)) != 0);
+    EXPECT(update_va_mapping(spare, entry(0xffffffffff, present | writable)) != 0);
+    EXPECT(update_va_mapping(spare, entry(0xfee00, present | writable)) != 0); // the local APIC
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, 0x200) != 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l4_table, ~uint64_t{0}) != 0);
+    EXPECT(mmuext(MmuExtCommand::new_baseptr, 0x200) != 0);
+}
+
+void reserved_slots() {
+    uint64_t const root = entry_address(reinterpret_cast<void*>(virt_base), 4) & ~uint64_t{4095};
+    for (unsigned slot = 256; slot < 272; ++slot)
+        EXPECT(mmu_update(root + slot * 8, 0) != 0);
+    // A root that refers to itself would make tables writable through a walk of its own.
+    EXPECT(mmu_update(root + 300 * 8, entry(root / page_size, present | writable | user)) != 0);
+}
+
+void pins_and_counts() {
+    auto* const table = static_cast<uint64_t*>(page());
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | user)) == 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, mfn_of(table)) == 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, mfn_of(table)) == inval);
+    EXPECT(mmuext(MmuExtCommand::pin_l2_table, mfn_of(table)) == inval);
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | writable | user)) == inval);
+    // A table whose entry maps the table itself writable.
+    EXPECT(mmu_update(mfn_of(table) * page_size, entry(mfn_of(table), present | writable)) == inval);
+    EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == 0);
+    EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == inval);
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | writable | user)) == 0);
+    table[0] = 0x123;
+    // Now that it holds the mapping of itself, it does not pass any more.
+    table[0] = entry(mfn_of(table), present | writable | user);
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | user)) == 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, mfn_of(table)) == inval);
+}
+
+void writes_by_emulation() {
+    EXPECT(hypercall(Hypercall::vm_assist, 0, 2) == 0);
+    auto* const table = static_cast<uint64_t*>(page());
+    void* const data = page();
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | user)) == 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, mfn_of(table)) == 0);
+    static uint64_t volatile* slot;
+    slot = table;
+    static uint64_t good, bad;
+    good = entry(mfn_of(data), present | writable | user);
+    bad = entry(mfn_of(table), present | writable | user);
+    EXPECT(probe([](void*) { slot[3] = good; }, nullptr));
+    EXPECT(table[3] == good);
+    EXPECT(!probe([](void*) { slot[4] = bad; }, nullptr));
+    EXPECT(last_trap.vector == 13 || last_trap.vector == 14);
+    EXPECT(table[4] == 0);
+    EXPECT(probe([](void*) { __atomic_exchange_n(&slot[3], uint64_t{0}, __ATOMIC_SEQ_CST); }, nullptr));
+    EXPECT(table[3] == 0);
+    EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == 0);
+}
+
+} // namespace
+
+void guest_main() {
+    writable_mapping_of_a_table();
+    superpages_and_reserved_bits();
+    own_and_foreign_frames();
+    reserved_slots();
+    pins_and_counts();
+    writes_by_emulation();
+}

@@ -1,0 +1,23 @@
+# Test guests: small PV kernels, build/guests/NAME.
+set(guest_library ${CMAKE_SOURCE_DIR}/tests/guests/library)
+file(GLOB guest_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/guests/*.cpp)
+add_library(guest_objects OBJECT ${guest_library}/start.S ${guest_library}/guest.cpp)
+target_include_directories(guest_objects PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests/guests)
+target_compile_options(guest_objects PRIVATE -ffreestanding -fno-pie -mcmodel=kernel -mno-red-zone -mno-sse -O1
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -nostdinc++ -isystem${CMAKE_SOURCE_DIR}/tools/freestanding
+    -isystem${libcxx_headers} -idirafter/usr/include/x86_64-linux-gnu -idirafter/usr/include>)
+set(guests)
+foreach(source ${guest_sources})
+  cmake_path(GET source STEM name)
+  add_library(guest_${name} OBJECT ${source})
+  target_include_directories(guest_${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests/guests)
+  target_compile_options(guest_${name} PRIVATE $<TARGET_PROPERTY:guest_objects,COMPILE_OPTIONS>)
+  set(output ${CMAKE_SOURCE_DIR}/build/guests/${name})
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_SOURCE_DIR}/build/guests
+    COMMAND ld.lld-19 -static -T ${guest_library}/guest.lds $<TARGET_OBJECTS:guest_objects> $<TARGET_OBJECTS:guest_${name}> -o ${output}
+    DEPENDS guest_objects guest_${name} $<TARGET_OBJECTS:guest_objects> $<TARGET_OBJECTS:guest_${name}> ${guest_library}/guest.lds
+    COMMAND_EXPAND_LISTS VERBATIM)
+  list(APPEND guests ${output})
+endforeach()
+add_custom_target(guests ALL DEPENDS ${guests})
