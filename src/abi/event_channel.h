@@ -53,7 +53,14 @@ struct EventStatus {
     uint32_t status, vcpu; // out from here
     uint32_t detail[2];    // unbound: dom; interdomain: dom, port; pirq; virq
 };
-enum class EventState : uint32_t { closed = 0, unbound = 1, interdomain = 2, pirq = 3, virq = 4, ipi = 5 };
+enum class EventState : uint32_t {
+    closed = 0,
+    unbound = 1,
+    interdomain = 2,
+    pirq = 3,
+    virq = 4,
+    ipi = 5
+};
 struct BindVcpu {
     uint32_t port, vcpu;
 };

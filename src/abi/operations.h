@@ -1,5 +1,5 @@
-// Sub-operations and arguments of sched_op, vcpu_op, callback_op, nmi_op, xen_version and memory_op.
-// (public/sched.h, vcpu.h, callback.h, nmi.h, version.h, memory.h)
+// Sub-operations and arguments of sched_op, vcpu_op, callback_op, nmi_op, xen_version and
+// memory_op. (public/sched.h, vcpu.h, callback.h, nmi.h, version.h, memory.h)
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,14 @@ struct SchedWatchdog {
 struct SchedPinOverride {
     int32_t cpu;
 };
-enum class ShutdownReason : uint32_t { poweroff = 0, reboot = 1, suspend = 2, crash = 3, watchdog = 4, soft_reset = 5 };
+enum class ShutdownReason : uint32_t {
+    poweroff = 0,
+    reboot = 1,
+    suspend = 2,
+    crash = 3,
+    watchdog = 4,
+    soft_reset = 5
+};
 
 enum class VcpuOperation : uint32_t {
     initialise = 0,
@@ -78,7 +85,15 @@ struct VcpuPhysicalId {
 };
 
 enum class CallbackOperation : uint32_t { register_callback = 0, unregister_callback = 1 };
-enum class CallbackType : uint16_t { event = 0, failsafe = 1, syscall = 2, sysenter_deprecated = 3, nmi = 4, sysenter = 5, syscall32 = 7 };
+enum class CallbackType : uint16_t {
+    event = 0,
+    failsafe = 1,
+    syscall = 2,
+    sysenter_deprecated = 3,
+    nmi = 4,
+    sysenter = 5,
+    syscall32 = 7
+};
 struct CallbackRegister {
     uint16_t type, flags;
     uint32_t padding;

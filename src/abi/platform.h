@@ -60,6 +60,12 @@ struct FirmwareInfo {
     uint32_t type, index;
     uint8_t body[32];
 };
-enum class FirmwareInfoType : uint32_t { disk = 1, disk_mbr = 2, vbeddc = 3, efi = 4, keyboard_shift = 5 };
+enum class FirmwareInfoType : uint32_t {
+    disk = 1,
+    disk_mbr = 2,
+    vbeddc = 3,
+    efi = 4,
+    keyboard_shift = 5
+};
 
 } // namespace hearth::abi

@@ -1,4 +1,5 @@
-// The guest ABI's common part: hypercall numbers, shared memory layouts. (public/xen.h, public/arch-x86/xen.h)
+// The guest ABI's common part: hypercall numbers, shared memory layouts. (public/xen.h,
+// public/arch-x86/xen.h)
 #pragma once
 
 #include <cstdint>
@@ -110,7 +111,8 @@ struct MulticallEntry {
     uint64_t arguments[6];
 };
 
-/// A flag in this word of done_out: the batch was preempted. Hearth never sets it: its hypercalls do not restart.
+/// A flag in this word of done_out: the batch was preempted. Hearth never sets it: its hypercalls
+/// do not restart.
 inline constexpr uint32_t preempted = 0x80000000;
 
 enum class ConsoleOperation : uint32_t { write = 0, read = 1 };

@@ -14,8 +14,8 @@ inline constexpr uint64_t stack_size = 0x4000;
 inline constexpr uint64_t stack_reserved = 16;
 
 extern "C" void switch_stacks(uint64_t* save, uint64_t load);
-/// A stack that switch_stacks() can switch to, where `function(argument)` then runs; returns its pointer.
-/// One register frame is left free at the top.
+/// A stack that switch_stacks() can switch to, where `function(argument)` then runs; returns its
+/// pointer. One register frame is left free at the top.
 uint64_t prepare_stack(uint64_t stack_end, void (*function)(void*), void* argument);
 
 } // namespace arch

@@ -1,4 +1,5 @@
-// The guests' extended state: x87, SSE, AVX and whatever else XCR0 names. Hearth itself never uses it.
+// The guests' extended state: x87, SSE, AVX and whatever else XCR0 names. Hearth itself never uses
+// it.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +15,8 @@ uint64_t fpu_features();
 bool fpu_has_xsave();
 void fpu_reset_area(void* area);
 void fpu_save(void* area);
-/// Loads a guest's state and makes `xcr0` what it sees. Malformed state is replaced by the initial one.
+/// Loads a guest's state and makes `xcr0` what it sees. Malformed state is replaced by the initial
+/// one.
 void fpu_restore(void* area, uint64_t xcr0);
 void fpu_set_xcr0(uint64_t xcr0);
 /// CR0.TS: the guest's next use of the FPU faults.

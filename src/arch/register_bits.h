@@ -1,4 +1,5 @@
-// Numbers of model-specific registers and bits of control registers. (Intel SDM vol. 4; vol. 3A, 2.5)
+// Numbers of model-specific registers and bits of control registers. (Intel SDM vol. 4; vol.
+// 3A, 2.5)
 #pragma once
 
 #include "base/bits.h"

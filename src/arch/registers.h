@@ -1,5 +1,6 @@
-// The register frame that entry code saves, laid out as the ABI's cpu_user_regs (public/arch-x86/xen-x86_64.h)
-// up to ss. It lies at the top of the stack of the vCPU that it belongs to.
+// The register frame that entry code saves, laid out as the ABI's cpu_user_regs
+// (public/arch-x86/xen-x86_64.h) up to ss. It lies at the top of the stack of the vCPU that it
+// belongs to.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,8 @@ struct Registers {
     uint32_t error_code;
     uint32_t vector;
     uint64_t rip;
-    uint64_t cs; // bits 16..63 are zero; the ABI keeps saved_upcall_mask there in frames on guest stacks
+    uint64_t
+        cs; // bits 16..63 are zero; the ABI keeps saved_upcall_mask there in frames on guest stacks
     uint64_t rflags;
     uint64_t rsp;
     uint64_t ss;

@@ -1,4 +1,5 @@
-// Names for addresses in stack traces; the table is made from the linked image by tools/make-symbols.
+// Names for addresses in stack traces; the table is made from the linked image by
+// tools/make-symbols.
 #pragma once
 
 #include <cstdint>

@@ -36,7 +36,8 @@ public:
 
 /// Machine frame number: a page of real memory.
 using Mfn = Number<struct MachineFrameTag>;
-/// Guest frame number: a frame as its guest counts it; for PV guests a hint kept for them in the M2P.
+/// Guest frame number: a frame as its guest counts it; for PV guests a hint kept for them in the
+/// M2P.
 using Gfn = Number<struct GuestFrameTag>;
 /// Physical (machine) byte address.
 using PhysicalAddress = Number<struct PhysicalTag>;

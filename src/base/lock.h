@@ -1,7 +1,7 @@
 // Spin locks that own their data and know their rank.
 //
-// Interrupts are off in the hypervisor, so a lock needs no interrupt-safe variant; a CPU that spins serves TLB
-// flush requests, so the holder may wait for other CPUs to flush.
+// Interrupts are off in the hypervisor, so a lock needs no interrupt-safe variant; a CPU that spins
+// serves TLB flush requests, so the holder may wait for other CPUs to flush.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,8 @@
 
 namespace hearth {
 
-/// Order of acquisition: a CPU may only take a lock of a higher rank than those it holds. See docs/locks.md.
+/// Order of acquisition: a CPU may only take a lock of a higher rank than those it holds. See
+/// docs/locks.md.
 enum class Rank : uint8_t {
     domain_list = 1,
     domain = 2,
@@ -29,7 +30,8 @@ enum class Rank : uint8_t {
     pci = 15,
 };
 
-/// What a CPU does while it waits for another: owned by memory/, which serves TLB flushes meanwhile.
+/// What a CPU does while it waits for another: owned by memory/, which serves TLB flushes
+/// meanwhile.
 void wait_politely();
 void note_lock_taken(Rank rank);
 void note_second_lock_taken(Rank rank);
@@ -57,7 +59,8 @@ public:
             while (taken_.load(std::memory_order_relaxed))
                 wait_politely();
     }
-    /// For a second lock of the rank that the CPU already holds, where another order rules (such as domain numbers).
+    /// For a second lock of the rank that the CPU already holds, where another order rules (such as
+    /// domain numbers).
     void lock_second() __attribute__((acquire_capability())) {
         if constexpr (check_lock_ranks)
             note_second_lock_taken(rank_);

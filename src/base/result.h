@@ -66,13 +66,12 @@ public:
 
 } // namespace hearth
 
-/// Evaluates to the value of a Result, or returns its error from the enclosing function. May be nested.
+/// Evaluates to the value of a Result, or returns its error from the enclosing function. May be
+/// nested.
 #define TRY(expression)                                                                            \
     ({                                                                                             \
-        _Pragma("clang diagnostic push") _Pragma("clang diagnostic ignored \"-Wshadow\"")          \
-        auto&& try_result_ = (expression);                                                         \
-        _Pragma("clang diagnostic pop")                                                            \
-        if (!try_result_) [[unlikely]]                                                             \
-            return try_result_.error();                                                            \
+        _Pragma("clang diagnostic push")                                                           \
+            _Pragma("clang diagnostic ignored \"-Wshadow\"") auto&& try_result_ = (expression);    \
+        _Pragma("clang diagnostic pop") if (!try_result_) [[unlikely]] return try_result_.error(); \
         *std::move(try_result_);                                                                   \
     })

@@ -17,11 +17,13 @@
 namespace hearth {
 namespace {
 
-constexpr uint64_t slack = 512_KiB;      // mapped beyond all that is there, for the kernel's first needs
+constexpr uint64_t slack = 512_KiB; // mapped beyond all that is there, for the kernel's first needs
 constexpr uint64_t mapping_unit = 4_MiB; // the mapped range ends on a multiple of this
-constexpr uint64_t table_flags = pte::present | pte::writable | pte::user | pte::accessed | pte::dirty;
+constexpr uint64_t table_flags =
+    pte::present | pte::writable | pte::user | pte::accessed | pte::dirty;
 
-/// A domain's memory while it is being built: pseudo-physical frames in the order in which they were allocated.
+/// A domain's memory while it is being built: pseudo-physical frames in the order in which they
+/// were allocated.
 class Memory {
     struct Extent {
         Mfn first;
@@ -95,7 +97,8 @@ public:
         });
     }
     void clear(uint64_t address, uint64_t size) const {
-        each_page(address, size, [](std::byte* to, uint64_t, uint64_t part) { memset(to, 0, part); });
+        each_page(address, size,
+                  [](std::byte* to, uint64_t, uint64_t part) { memset(to, 0, part); });
     }
     void fill_p2m(uint64_t address) const {
         uint64_t* page = nullptr;
@@ -109,7 +112,8 @@ public:
     }
 };
 
-/// Where everything goes, in pseudo-physical addresses; linear ones are virt_base higher where mapped.
+/// Where everything goes, in pseudo-physical addresses; linear ones are virt_base higher where
+/// mapped.
 struct Plan {
     uint64_t kernel_end = 0;
     uint64_t ramdisk = 0;
@@ -118,7 +122,7 @@ struct Plan {
     uint64_t tables = 0;
     uint64_t stack = 0;
     uint64_t mapped_end = 0;
-    uint64_t end = 0;        // of all that must exist before the kernel runs
+    uint64_t end = 0;         // of all that must exist before the kernel runs
     uint64_t table_count = 0; // of the mapping at virt_base
     uint64_t p2m_pages = 0;
     uint64_t p2m_tables = 0; // of the mapping at the kernel's own P2M address, behind the P2M
@@ -129,14 +133,17 @@ uint64_t units(uint64_t start, uint64_t end, uint64_t unit) {
 }
 /// Tables below the top level that map [start, end).
 uint64_t tables_for(uint64_t start, uint64_t end) {
-    return units(start, end, uint64_t{1} << 21) + units(start, end, uint64_t{1} << 30) + units(start, end, uint64_t{1} << 39);
+    return units(start, end, uint64_t{1} << 21) + units(start, end, uint64_t{1} << 30) +
+           units(start, end, uint64_t{1} << 39);
 }
 
 Plan make_plan(KernelImage const& kernel, uint64_t ramdisk_size, uint64_t pages) {
     Plan p;
     p.p2m_pages = pages_for(pages * 8);
     uint64_t at = p.kernel_end = align_up(kernel.end - kernel.virt_base, page_size);
-    auto const place = [&](uint64_t size) { return std::exchange(at, align_up(at + size, page_size)); };
+    auto const place = [&](uint64_t size) {
+        return std::exchange(at, align_up(at + size, page_size));
+    };
     if (!kernel.mod_start_pfn)
         p.ramdisk = place(ramdisk_size);
     if (!kernel.init_p2m)
@@ -187,20 +194,24 @@ class FirstTables {
     }
 
 public:
-    FirstTables(Memory const& memory, uint64_t tables) : memory_{memory}, next_{tables}, root_{} { root_ = take(); }
+    FirstTables(Memory const& memory, uint64_t tables) : memory_{memory}, next_{tables}, root_{} {
+        root_ = take();
+    }
     [[nodiscard]] Mfn root() const { return root_; }
     void use_tables_at(uint64_t address) { next_ = address; }
-    void map(uint64_t linear, uint64_t physical, uint64_t size, uint64_t read_only_start, uint64_t read_only_end) {
+    void map(uint64_t linear, uint64_t physical, uint64_t size, uint64_t read_only_start,
+             uint64_t read_only_end) {
         for (uint64_t done = 0; done < size; done += page_size) {
             uint64_t const at = physical + done;
             bool const read_only = at >= read_only_start && at < read_only_end;
-            entry(linear + done) = Pte::make(memory_.mfn(at >> page_shift), table_flags & ~(read_only ? pte::writable : 0));
+            entry(linear + done) = Pte::make(memory_.mfn(at >> page_shift),
+                                             table_flags & ~(read_only ? pte::writable : 0));
         }
     }
 };
 
-void write_start_info(Domain0Request const& request, Domain const& d, KernelImage const& kernel, Plan const& p,
-                      uint64_t pages, Memory const& memory) {
+void write_start_info(Domain0Request const& request, Domain const& d, KernelImage const& kernel,
+                      Plan const& p, uint64_t pages, Memory const& memory) {
     auto* const page = direct<std::byte>(memory.mfn(p.start_info >> page_shift));
     zero_page(memory.mfn(p.start_info >> page_shift));
     auto& info = *reinterpret_cast<abi::StartInfo*>(page);
@@ -217,7 +228,8 @@ void write_start_info(Domain0Request const& request, Domain const& d, KernelImag
         info.p2m_frames = p.p2m_pages + p.p2m_tables;
     }
     if (!request.ramdisk.empty()) {
-        info.module_start = kernel.mod_start_pfn ? p.ramdisk >> page_shift : kernel.virt_base + p.ramdisk;
+        info.module_start =
+            kernel.mod_start_pfn ? p.ramdisk >> page_shift : kernel.virt_base + p.ramdisk;
         info.module_size = request.ramdisk.size();
         info.flags |= kernel.mod_start_pfn ? abi::start_module_is_pfn : 0;
     }
@@ -233,14 +245,16 @@ void write_start_info(Domain0Request const& request, Domain const& d, KernelImag
     }
 }
 
-/// Each slot pushes rcx and r11, which `syscall` uses up, loads its number and traps. (public/arch-x86/xen-x86_64.h)
+/// Each slot pushes rcx and r11, which `syscall` uses up, loads its number and traps.
+/// (public/arch-x86/xen-x86_64.h)
 void write_hypercall_page(std::byte* page) {
     constexpr unsigned slot_size = 32, slots = page_size / slot_size;
     constexpr unsigned iret = static_cast<unsigned>(abi::Hypercall::iret);
     memset(page, 0xcc, page_size);
     for (unsigned n = 0; n < slots; ++n) {
         auto const number = static_cast<uint8_t>(n);
-        uint8_t const ordinary[] = {0x51, 0x41, 0x53, 0xb8, number, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3};
+        uint8_t const ordinary[] = {0x51, 0x41, 0x53, 0xb8, number, 0,    0,
+                                    0,    0x0f, 0x05, 0x41, 0x5b,   0x59, 0xc3};
         uint8_t const returning[] = {0x51, 0x41, 0x53, 0x50, 0xb8, number, 0, 0, 0, 0x0f, 0x05};
         if (n == iret)
             memcpy(page + n * slot_size, returning, sizeof returning);
@@ -256,7 +270,8 @@ void load_kernel(Memory const& memory, UnpackedKernel const& kernel) {
         memory.clear(to + s.file_size, s.memory_size - s.file_size);
     }
     if (auto const page = kernel.image.hypercall_page)
-        write_hypercall_page(direct<std::byte>(memory.mfn((*page - kernel.image.virt_base) >> page_shift)));
+        write_hypercall_page(
+            direct<std::byte>(memory.mfn((*page - kernel.image.virt_base) >> page_shift)));
 }
 
 BootResult<> start_first_vcpu(Domain& d, KernelImage const& kernel, Plan const& p, Mfn root) {
@@ -264,7 +279,8 @@ BootResult<> start_first_vcpu(Domain& d, KernelImage const& kernel, Plan const& 
     if (!pv::pin(d, root, PageType::l4) || !pv::get_page_and_type(d, root, PageType::l4))
         return BootError{"Domain 0's first page tables do not pass"};
     v.kernel_table = root;
-    pv::set_start_registers(v, kernel.entry, kernel.virt_base + p.stack + page_size, kernel.virt_base + p.start_info);
+    pv::set_start_registers(v, kernel.entry, kernel.virt_base + p.stack + page_size,
+                            kernel.virt_base + p.start_info);
     pv::finish_vcpu(v);
     return {};
 }
@@ -291,8 +307,8 @@ BootResult<> UnpackedKernel::unpack(Bytes file) {
     uint64_t const started = arch::read_tsc();
     elf = TRY(unpack_kernel(packed, {base, packed.unpacked_size},
                             {base + align_up(packed.unpacked_size, page_size), workspace}));
-    log_info("decompressed kernel: {} KiB of {} in {} TSC ticks", packed.unpacked_size >> 10, name_of(packed.compression),
-             arch::read_tsc() - started);
+    log_info("decompressed kernel: {} KiB of {} in {} TSC ticks", packed.unpacked_size >> 10,
+             name_of(packed.compression), arch::read_tsc() - started);
     image = TRY(parse_kernel(elf));
     return {};
 }
@@ -313,7 +329,8 @@ BootResult<Domain*> build_domain0(Domain0Request const& request, void (*gone)())
     Plan const plan = make_plan(kernel.image, request.ramdisk.size(), request.pages);
     if (plan.end > request.pages * page_size)
         return BootError{"the kernel and its ramdisk need more memory than dom0_mem= gives"};
-    d.pages.with([&](PageList& list) { list.maximum = std::max(request.pages, request.max_pages); });
+    d.pages.with(
+        [&](PageList& list) { list.maximum = std::max(request.pages, request.max_pages); });
     Memory memory = TRY(Memory::create(d));
     TRY(memory.grow(pages_for(plan.end)));
     load_kernel(memory, kernel);
@@ -332,8 +349,8 @@ BootResult<Domain*> build_domain0(Domain0Request const& request, void (*gone)())
         tables.map(*p2m, plan.p2m, plan.p2m_pages * page_size, 0, 0);
     }
     TRY(start_first_vcpu(d, kernel.image, plan, tables.root()));
-    log_info("Domain 0: {} MiB, {} vCPUs, kernel {:x}-{:x}, entry {:x}", memory.pages() >> 8, request.vcpus,
-             kernel.image.start, kernel.image.end, kernel.image.entry);
+    log_info("Domain 0: {} MiB, {} vCPUs, kernel {:x}-{:x}, entry {:x}", memory.pages() >> 8,
+             request.vcpus, kernel.image.start, kernel.image.end, kernel.image.entry);
     memory.destroy();
     return &d;
 }

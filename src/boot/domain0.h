@@ -1,4 +1,5 @@
-// Building Domain 0: kernel, ramdisk and first address space, as public/xen.h ("64-bit PV guests start") has them.
+// Building Domain 0: kernel, ramdisk and first address space, as public/xen.h ("64-bit PV guests
+// start") has them.
 #pragma once
 
 #include "boot/boot_result.h"
@@ -31,7 +32,8 @@ public:
     void release();
 };
 
-/// Everything up to the first vCPU's first instruction. `gone` is called when kernel file and ramdisk are no longer needed.
+/// Everything up to the first vCPU's first instruction. `gone` is called when kernel file and
+/// ramdisk are no longer needed.
 BootResult<Domain*> build_domain0(Domain0Request const& request, void (*gone)());
 
 } // namespace hearth

@@ -1,11 +1,11 @@
-// Start-up, as a table of contents. Each step returns what later steps need, so the wrong order does not compile.
+// Start-up, as a table of contents. Each step returns what later steps need, so the wrong order
+// does not compile.
 #include "boot/start.h"
 
 #include "acpi/tables.h"
 #include "arch/apic.h"
 #include "arch/context.h"
 #include "arch/descriptors.h"
-#include "arch/features.h"
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
 #include "boot/boot_info.h"
@@ -21,6 +21,8 @@
 #include "cpu/bringup.h"
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
+#include "cpu/features.h"
+#include "cpuid/pv_msr.h"
 #include "irq/irq.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
@@ -67,7 +69,8 @@ public:
     arch::halt_forever();
 }
 
-// --- What the boot loader says, and how we are to talk -----------------------------------------------------------
+// --- What the boot loader says, and how we are to talk
+// -----------------------------------------------------------
 
 struct Told {
     Options options;
@@ -76,7 +79,8 @@ struct Told {
 class ReportToLog final : public CommandLineReport {
 public:
     void report(Severity severity, std::string_view word, std::string_view message) override {
-        log(severity == Severity::warning ? Level::warning : Level::info, "command line: {}: {}", word, message);
+        log(severity == Severity::warning ? Level::warning : Level::info, "command line: {}: {}",
+            word, message);
     }
 };
 class NoReport final : public CommandLineReport {
@@ -99,8 +103,11 @@ Level level_of(LogThreshold threshold) {
 }
 
 void open_console(Options const& o) {
-    console_initialise({.com1 = o.console_com1, .com2 = o.console_com2, .vga = o.console_vga,
-                        .com1_settings = o.com1, .com2_settings = o.com2});
+    console_initialise({.com1 = o.console_com1,
+                        .com2 = o.console_com2,
+                        .vga = o.console_vga,
+                        .com1_settings = o.com1,
+                        .com2_settings = o.com2});
     // Start-up is worth seeing; warnings and worse always are.
     set_log_level(std::max(Level::info, level_of(o.loglvl.always)));
     set_reboot_on_panic(!o.noreboot);
@@ -116,7 +123,8 @@ Told listen_to_loader(uint32_t magic, uint32_t information) {
     NoReport quiet;
     Options options = parse_command_line(boot_info.command_line.view(), quiet);
     open_console(options);
-    log_info("Hearth, a hypervisor. {} {}", boot_info.loader_name.view(), boot_info.command_line.view());
+    log_info("Hearth, a hypervisor. {} {}", boot_info.loader_name.view(),
+             boot_info.command_line.view());
     ReportToLog loud;
     (void)parse_command_line(boot_info.command_line.view(), loud);
     if (!read)
@@ -124,14 +132,16 @@ Told listen_to_loader(uint32_t magic, uint32_t information) {
     return {options};
 }
 
-// --- EFI: where the root pointer is, since there is no BIOS area for Domain 0 to find it in ---------------------------
+// --- EFI: where the root pointer is, since there is no BIOS area for Domain 0 to find it in
+// ---------------------------
 
 constinit uint64_t efi_root = 0;
 std::optional<uint64_t> efi_root_pointer() {
     return efi_root ? std::optional{efi_root} : std::nullopt;
 }
 
-// --- Memory --------------------------------------------------------------------------------------------------------
+// --- Memory
+// --------------------------------------------------------------------------------------------------------
 
 struct MemoryReady {
     uint64_t trampoline_page = 0;
@@ -197,14 +207,17 @@ MemoryReady take_memory(Told const& told) {
     return ready;
 }
 
-// --- The machine ---------------------------------------------------------------------------------------------------
+// --- The machine
+// ---------------------------------------------------------------------------------------------------
 
 struct TablesRead {};
 
 TablesRead read_firmware_tables() {
     LowMemory memory;
     if (boot_info.efi.system_table)
-        efi_root = find_efi_root_pointer(memory, *boot_info.efi.system_table).value_or(PhysicalAddress{0}).raw();
+        efi_root = find_efi_root_pointer(memory, *boot_info.efi.system_table)
+                       .value_or(PhysicalAddress{0})
+                       .raw();
     if (!acpi::read_tables(memory, boot_info.root_pointer, acpi_tables))
         log_warning("ACPI: no sound tables; one CPU, and devices by the PC's old ways");
     for (std::string_view warning : acpi_tables.warnings)
@@ -227,7 +240,8 @@ InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
     bool const x2apic = arch::apic_setup(*registers, told.options.x2apic.value_or(true));
     arch::apic_initialise_cpu();
     cpu_block(0).apic_id = arch::apic_id();
-    log_info("local APIC {} at {:x}{}", arch::apic_id(), acpi_tables.local_apic_address, x2apic ? ", x2APIC mode" : "");
+    log_info("local APIC {} at {:x}{}", arch::apic_id(), acpi_tables.local_apic_address,
+             x2apic ? ", x2APIC mode" : "");
 
     IoApicDescription controllers[16];
     size_t count = 0;
@@ -239,7 +253,8 @@ InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
     IsaOverride overrides[32];
     size_t override_count = 0;
     for (acpi::InterruptOverride const& o : acpi_tables.overrides)
-        overrides[override_count++] = {o.source, o.interrupt, o.mode.trigger == acpi::InterruptMode::Trigger::level,
+        overrides[override_count++] = {o.source, o.interrupt,
+                                       o.mode.trigger == acpi::InterruptMode::Trigger::level,
                                        o.mode.polarity == acpi::InterruptMode::Polarity::low};
     irq_initialise({controllers, count}, {overrides, override_count});
     return {};
@@ -256,7 +271,8 @@ ReferenceCounter choose_reference() {
             if (ReferenceCounter const hpet = hpet_counter(*mapped); hpet.read)
                 return hpet;
     if (fixed.pm_timer.present() && fixed.pm_timer.space == acpi::RegisterAddress::Space::ports)
-        return pm_timer_counter(static_cast<uint16_t>(fixed.pm_timer.address), fixed.pm_timer_32_bits);
+        return pm_timer_counter(static_cast<uint16_t>(fixed.pm_timer.address),
+                                fixed.pm_timer_32_bits);
     return pit_counter();
 }
 
@@ -264,21 +280,22 @@ TimeReady take_time(InterruptsReady) {
     Calibration const calibration = Calibration::begin(choose_reference());
     clock_start(calibration.rough().tsc_hertz);
     wall_clock_from_rtc();
-    timers_initialise(arch::has_tsc_deadline() ? 0 : calibration.rough().apic_hertz);
+    timers_initialise(has_tsc_deadline() ? 0 : calibration.rough().apic_hertz);
     timers_initialise_cpu();
     return {calibration};
 }
 
-// --- CPUs ----------------------------------------------------------------------------------------------------------
+// --- CPUs
+// ----------------------------------------------------------------------------------------------------------
 
 struct IdleThread final : Thread {
     constexpr IdleThread() = default;
 };
 constinit IdleThread idle_threads[max_cpus]{};
-constinit arch::FeatureSwitches feature_switches{};
+constinit FeatureSwitches feature_switches{};
 
 void other_cpu_main() {
-    arch::enable_cpu_features(feature_switches, false);
+    enable_cpu_features(feature_switches, false);
     arch::fpu_initialise_cpu();
     load_address_space(idle_cr3());
     arch::apic_initialise_cpu();
@@ -311,11 +328,12 @@ CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady const&) {
         else
             log_warning("CPU with APIC id {} does not answer", cpu.id);
     }
-    log_info("{} CPUs online:{}", count, arch::enabled_features());
+    log_info("{} CPUs online:{}", count, enabled_features());
     return {count};
 }
 
-// --- Domain 0 ------------------------------------------------------------------------------------------------------
+// --- Domain 0
+// ------------------------------------------------------------------------------------------------------
 
 void modules_are_free() {
     for (BootModule const& module : boot_info.modules())
@@ -331,7 +349,8 @@ uint64_t initial_pages(Options const& o, uint64_t& maximum) {
     uint64_t const total = total_frame_count() << page_shift;
     uint64_t const available = free_frame_count() << page_shift;
     uint64_t const kept_back = std::min(total / 16, 128_MiB);
-    uint64_t bytes = o.dom0_mem ? o.dom0_mem->resolve(total) : available - std::min(kept_back, available);
+    uint64_t bytes =
+        o.dom0_mem ? o.dom0_mem->resolve(total) : available - std::min(kept_back, available);
     if (o.dom0_mem_max)
         bytes = std::min(bytes, o.dom0_mem_max->resolve(total));
     if (o.dom0_mem_min)
@@ -355,8 +374,9 @@ Domain& make_domain0(Told const& told, CpusReady const& cpus) {
     request.ramdisk = modules.size() > 1 ? contents(modules[1]) : Bytes{};
     request.command_line = command_line.view();
     request.pages = initial_pages(told.options, request.max_pages);
-    request.vcpus = std::clamp(std::clamp(cpus.count, told.options.dom0_max_vcpus_min, told.options.dom0_max_vcpus_max),
-                               1u, max_domain_vcpus);
+    request.vcpus = std::clamp(
+        std::clamp(cpus.count, told.options.dom0_max_vcpus_min, told.options.dom0_max_vcpus_max),
+        1u, max_domain_vcpus);
     request.pin_vcpus = told.options.dom0_vcpus_pin;
     request.vga_text = !boot_info.efi.booted_by_efi;
     auto const built = build_domain0(request, modules_are_free);
@@ -381,8 +401,9 @@ void hand_over_devices(Told const& told) {
 void connect_console(Domain& domain0) {
     static constinit Domain* listener = nullptr;
     listener = &domain0;
-    console_set_input_sinks({.guest_input_ready = [] { send_domain_virq(*listener, abi::virq_console); },
-                             .debug_key = handle_debug_key});
+    console_set_input_sinks(
+        {.guest_input_ready = [] { send_domain_virq(*listener, abi::virq_console); },
+         .debug_key = handle_debug_key});
     uint8_t lines[2];
     unsigned const count = console_interrupt_lines(lines);
     for (unsigned i = 0; i < count; ++i) {
@@ -394,7 +415,8 @@ void connect_console(Domain& domain0) {
     console_enable_input();
 }
 
-/// All that came before was long enough to measure the clock well; Domain 0 hears only of the result.
+/// All that came before was long enough to measure the clock well; Domain 0 hears only of the
+/// result.
 void settle_time(TimeReady const& time, Domain& domain0) {
     Frequencies const f = time.calibration.finish();
     clock_refine(f.tsc_hertz);
@@ -403,7 +425,8 @@ void settle_time(TimeReady const& time, Domain& domain0) {
     for (unsigned i = 0; i < domain0.vcpu_count; ++i)
         update_time_info(*domain0.vcpus[i]);
     log_info("time: TSC {} kHz, by a {} kHz counter; timer by {}", f.tsc_hertz / 1000,
-             time.calibration.reference_hertz() / 1000, arch::has_tsc_deadline() ? "TSC deadline" : "APIC");
+             time.calibration.reference_hertz() / 1000,
+             has_tsc_deadline() ? "TSC deadline" : "APIC");
 }
 
 void let_run(Domain& domain0, Options const& options) {
@@ -424,22 +447,25 @@ void let_run(Domain& domain0, Options const& options) {
 
 } // namespace
 
-
 } // namespace hearth
 
 void boot_first_cpu(uint32_t magic, uint32_t information) {
     using namespace hearth;
     bind_stack(reinterpret_cast<uint64_t>(boot_stack) + arch::stack_size, cpu_block(0));
     bind_stack(reinterpret_cast<uint64_t>(first_interrupt_stacks) + arch::stack_size, cpu_block(0));
-    arch::initialise_descriptor_tables(0, reinterpret_cast<uint64_t>(first_interrupt_stacks), &cpu_block(0).stack_top_word);
+    arch::initialise_descriptor_tables(0, reinterpret_cast<uint64_t>(first_interrupt_stacks),
+                                       &cpu_block(0).stack_top_word);
 
     first_tsc = arch::read_tsc();
     auto const told = listen_to_loader(magic, information);
     auto const tables = read_firmware_tables();
     auto const memory = take_memory(told);
-    feature_switches = {.smep = told.options.smep, .smap = told.options.smap, .fsgsbase = told.options.fsgsbase};
-    arch::enable_cpu_features(feature_switches, true);
-    pv::set_physical_address_bits(arch::physical_address_bits());
+    feature_switches = {.pat = pv_pat,
+                        .smep = told.options.smep,
+                        .smap = told.options.smap,
+                        .fsgsbase = told.options.fsgsbase};
+    enable_cpu_features(feature_switches, true);
+    pv::set_physical_address_bits(physical_address_bits());
     arch::fpu_initialise_cpu();
     auto const interrupts = take_interrupts(told, tables, memory);
     auto const time = take_time(interrupts);

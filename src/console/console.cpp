@@ -71,9 +71,10 @@ bool accept(char c) {
             return false;
         state.escapes = 0;
         state.to_hearth = !state.to_hearth;
-        put_devices(state.to_hearth
-                        ? "\n(HEARTH) keys go to Hearth now (three times Ctrl-A to go back, h for help)\n"
-                        : "\n(HEARTH) keys go to Domain 0 now\n");
+        put_devices(
+            state.to_hearth
+                ? "\n(HEARTH) keys go to Hearth now (three times Ctrl-A to go back, h for help)\n"
+                : "\n(HEARTH) keys go to Domain 0 now\n");
         return false;
     }
     state.escapes = 0;
@@ -151,9 +152,10 @@ void console_set_input_sinks(ConsoleInputSinks s) { sinks = s; }
 size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental, bool clear) {
     size_t count = 0;
     locked([&] {
-        uint32_t position = incremental && index - state.ring_start <= state.ring_end - state.ring_start
-                                ? index
-                                : state.ring_start;
+        uint32_t position =
+            incremental && index - state.ring_start <= state.ring_end - state.ring_start
+                ? index
+                : state.ring_start;
         while (count < out.size() && position != state.ring_end)
             out[count++] = state.ring[position++ % ring_size];
         index = position;
@@ -168,7 +170,8 @@ bool log_enabled(Level level) { return level <= shown; }
 
 void log_line(Level, std::string_view text) {
     locked([&] {
-        for (std::string_view part : {std::string_view{"(HEARTH) "}, text, std::string_view{"\n"}}) {
+        for (std::string_view part :
+             {std::string_view{"(HEARTH) "}, text, std::string_view{"\n"}}) {
             put_devices(part);
             put_ring(part);
         }

@@ -1,6 +1,7 @@
 // The console: serial ports and VGA text out, a ring that remembers, and keys in.
 //
-// Keys go to Domain 0 until Ctrl-A has been typed three times, then to Hearth's own debug keys, and back likewise.
+// Keys go to Domain 0 until Ctrl-A has been typed three times, then to Hearth's own debug keys, and
+// back likewise.
 #pragma once
 
 #include "console/uart.h"

@@ -21,13 +21,21 @@ void log(Level level, std::string_view pattern, A const&... arguments) {
     log_line(level, text.view());
 }
 template <class... A>
-void log_error(std::string_view pattern, A const&... a) { log(Level::error, pattern, a...); }
+void log_error(std::string_view pattern, A const&... a) {
+    log(Level::error, pattern, a...);
+}
 template <class... A>
-void log_warning(std::string_view pattern, A const&... a) { log(Level::warning, pattern, a...); }
+void log_warning(std::string_view pattern, A const&... a) {
+    log(Level::warning, pattern, a...);
+}
 template <class... A>
-void log_info(std::string_view pattern, A const&... a) { log(Level::info, pattern, a...); }
+void log_info(std::string_view pattern, A const&... a) {
+    log(Level::info, pattern, a...);
+}
 template <class... A>
-void log_debug(std::string_view pattern, A const&... a) { log(Level::debug, pattern, a...); }
+void log_debug(std::string_view pattern, A const&... a) {
+    log(Level::debug, pattern, a...);
+}
 
 /// Hearth found a bug in itself: prints the state of the machine and stops or reboots it.
 [[noreturn]] void panic_text(std::string_view text);

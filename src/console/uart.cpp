@@ -25,7 +25,7 @@ bool Uart::initialise(UartSettings const& settings) {
         arch::out8(port + interrupt_enable, static_cast<uint8_t>(divisor >> 8));
     }
     arch::out8(port + line_control, settings.line_control);
-    arch::out8(port + fifo_control, 0x07); // on, both cleared, interrupt at one byte
+    arch::out8(port + fifo_control, 0x07);  // on, both cleared, interrupt at one byte
     arch::out8(port + modem_control, 0x0b); // DTR, RTS, OUT2: interrupts reach the controller
     return true;
 }

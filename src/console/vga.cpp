@@ -7,7 +7,7 @@ namespace {
 
 constexpr unsigned columns = 80, rows = 25;
 constexpr uint16_t white_on_black = 0x0700;
-constinit volatile uint16_t* cells = nullptr;
+constinit uint16_t volatile* cells = nullptr;
 constinit unsigned row = 0, column = 0;
 
 void new_line() {
@@ -25,7 +25,7 @@ void new_line() {
 
 bool vga_initialise() {
     // The first MiB is mapped with the rest of low memory for as long as Hearth runs.
-    cells = direct<volatile uint16_t>(PhysicalAddress{0xb8000});
+    cells = direct<uint16_t volatile>(PhysicalAddress{0xb8000});
     for (unsigned i = 0; i < rows * columns; ++i)
         cells[i] = white_on_black | ' ';
     return true;

@@ -28,14 +28,8 @@ MachineFacts const& machine_facts();
 /// The firmware's memory map, as Domain 0 asks for it.
 void add_machine_memory(uint64_t start, uint64_t size, uint32_t type);
 
-/// Port access of the guest's kernel and user mode; provided by the guest mode's folder.
-void set_io_privilege(Vcpu& vcpu, uint8_t iopl);
-void set_io_bitmap(Vcpu& vcpu, uint64_t bitmap, uint32_t ports);
 /// Interrupt lines that Hearth's own console uses.
 bool console_owns(uint32_t gsi);
 void set_console_line(uint32_t gsi);
-
-/// Brings a vCPU up from a context that its guest gave; provided by the guest mode's folder. inval, fault, nomem.
-Result<> initialise_vcpu(Context& context, Vcpu& vcpu, uint64_t guest_context);
 
 } // namespace hearth

@@ -24,8 +24,9 @@ void vcpus() {
     Domain* const d = find_domain(0);
     for (unsigned i = 0; d && i < d->vcpu_count; ++i) {
         RunTimes const t = d->vcpus[i]->times();
-        log_info("d0v{}: state {} cpu {} ran {} ms, pending {} masked {}", i, t.state, d->vcpus[i]->cpu(),
-                 t.spent[0] / 1'000'000, d->vcpus[i]->info->upcall_pending, d->vcpus[i]->info->upcall_mask);
+        log_info("d0v{}: state {} cpu {} ran {} ms, pending {} masked {}", i, t.state,
+                 d->vcpus[i]->cpu(), t.spent[0] / 1'000'000, d->vcpus[i]->info->upcall_pending,
+                 d->vcpus[i]->info->upcall_mask);
     }
 }
 void running() {

@@ -17,7 +17,7 @@ constexpr unsigned max_map_entries = 512;
 constinit abi::E820Entry machine_map[max_map_entries]{};
 constinit uint32_t machine_map_entries = 0;
 
-constexpr unsigned largest_extent = 9;         // of any domain
+constexpr unsigned largest_extent = 9;           // of any domain
 constexpr unsigned largest_hardware_extent = 18; // Domain 0's, for its devices
 
 bool extent_allowed(Domain const& d, unsigned order) {
@@ -33,7 +33,8 @@ Zone zone_for(uint32_t flags) {
 /// New frames for the domain, scrubbed, numbered from `gfn` in the M2P if they have numbers.
 Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     uint64_t const count = uint64_t{1} << order;
-    bool const fits = d.pages.with([&](PageList& list) { return list.count + count <= list.maximum; });
+    bool const fits =
+        d.pages.with([&](PageList& list) { return list.count + count <= list.maximum; });
     if (!fits)
         return Errno::nomem;
     Mfn const first = TRY(allocate_frames(order, zone_for(flags)));
@@ -101,15 +102,16 @@ Result<> check_unused(Domain& d, Mfn mfn) {
     PageRef const page = TRY(PageRef::get(mfn, d.id));
     Page const& entry = page_at(mfn);
     // Ours and the owner's.
-    if (entry.references.load(std::memory_order_acquire) != (Page::owners_reference | 2) || entry.type_word().count())
+    if (entry.references.load(std::memory_order_acquire) != (Page::owners_reference | 2) ||
+        entry.type_word().count())
         return Errno::inval;
     return {};
 }
 
 /// Takes such a frame. inval: in use.
 Result<> take_back(Domain& d, Mfn mfn) {
-    // No mapping can appear between this look and the drop that matters: a frame that is mapped meanwhile stays
-    // allocated until that mapping goes.
+    // No mapping can appear between this look and the drop that matters: a frame that is mapped
+    // meanwhile stays allocated until that mapping goes.
     PageRef const page = TRY(PageRef::get(mfn, d.id));
     if (page_at(mfn).references.load(std::memory_order_acquire) != (Page::owners_reference | 2))
         return Errno::inval;
@@ -163,10 +165,12 @@ Result<int64_t> exchange(Context& c, uint64_t argument) {
     abi::MemoryExchange x = TRY(pointer.read());
     Domain& d = *TRY(target_domain(c, x.in.domain));
     if (x.in.domain != x.out.domain || x.exchanged > x.in.extent_count || x.in.extent_order > 9 ||
-        x.out.extent_order > 9 || x.in.extent_count > (uint64_t{1} << 40) || x.out.extent_count > (uint64_t{1} << 40) ||
+        x.out.extent_order > 9 || x.in.extent_count > (uint64_t{1} << 40) ||
+        x.out.extent_count > (uint64_t{1} << 40) ||
         x.in.extent_count << x.in.extent_order != x.out.extent_count << x.out.extent_order)
         return Errno::inval;
-    if (!extent_allowed(c.domain, x.in.extent_order) || !extent_allowed(c.domain, x.out.extent_order))
+    if (!extent_allowed(c.domain, x.in.extent_order) ||
+        !extent_allowed(c.domain, x.out.extent_order))
         return Errno::perm;
     unsigned const order = std::max(x.in.extent_order, x.out.extent_order);
     uint64_t const per_chunk = uint64_t{1} << (order - x.in.extent_order);
@@ -202,7 +206,8 @@ Result<int64_t> give_m2p_frames(uint64_t argument) {
     uint64_t const chunk = page_size * 512 / 8;
     uint32_t count = 0;
     Mfn last = invalid_mfn;
-    for (uint64_t first = 0; first < frame_limit().raw() && count < request.max_extents; first += chunk) {
+    for (uint64_t first = 0; first < frame_limit().raw() && count < request.max_extents;
+         first += chunk) {
         auto const frame = m2p_frame(Mfn{first});
         last = frame ? *frame : last;
         TRY(extents.write(last.raw(), count++));
@@ -248,7 +253,8 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
     case MemoryOperation::machphys_mfn_list:
         return give_m2p_frames(argument);
     case MemoryOperation::machphys_mapping: {
-        abi::MachphysMapping const mapping{layout::machine_to_physical, layout::machine_to_physical + layout::slot_size,
+        abi::MachphysMapping const mapping{layout::machine_to_physical,
+                                           layout::machine_to_physical + layout::slot_size,
                                            frame_limit().raw() - 1};
         TRY(GuestPointer<abi::MachphysMapping>{argument}.write(mapping));
         return 0;

@@ -1,7 +1,8 @@
 #include "abi/physdev.h"
-#include "control/control.h"
 #include "console/log.h"
+#include "control/control.h"
 #include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
 #include "domain/guest_page.h"
 #include "event/event.h"
 #include "irq/irq.h"
@@ -10,7 +11,8 @@
 namespace hearth {
 namespace {
 
-/// What stands behind each physical interrupt of the hardware domain: an interrupt of the machine, and its event port.
+/// What stands behind each physical interrupt of the hardware domain: an interrupt of the machine,
+/// and its event port.
 struct Pirq {
     bool mapped = false;
     uint16_t irq = 0;
@@ -38,7 +40,8 @@ Pirq* mapped(uint32_t pirq) {
 
 void publish_eoi(uint32_t pirq) {
     if (pirqs.eoi_map && irq_needs_end(pirq))
-        __atomic_fetch_or(&pirqs.eoi_map[pirq / 8], static_cast<uint8_t>(1u << (pirq % 8)), __ATOMIC_RELAXED);
+        __atomic_fetch_or(&pirqs.eoi_map[pirq / 8], static_cast<uint8_t>(1u << (pirq % 8)),
+                          __ATOMIC_RELAXED);
 }
 
 Result<> map(uint32_t pirq) {
@@ -64,14 +67,16 @@ Result<> map_pirq(abi::MapPirq& request) {
     case abi::MapPirqType::msi:
     case abi::MapPirqType::msi_segment:
     case abi::MapPirqType::multi_msi: {
-        bool const many = static_cast<abi::MapPirqType>(request.type) == abi::MapPirqType::multi_msi;
+        bool const many =
+            static_cast<abi::MapPirqType>(request.type) == abi::MapPirqType::multi_msi;
         if ((request.bus >> 16) != 0 || request.entry < 0 || request.entry > 2048)
             return Errno::inval;
         unsigned const count = many ? static_cast<unsigned>(request.entry) : 1;
         if (count == 0 || count > 32)
             return Errno::inval;
         bool const extended = request.table_base != 0 && !many;
-        MessageSource const source{bus, devfn, extended, extended ? static_cast<uint16_t>(request.entry) : uint16_t{0}};
+        MessageSource const source{bus, devfn, extended,
+                                   extended ? static_cast<uint16_t>(request.entry) : uint16_t{0}};
         unsigned const first = TRY(irq_allocate_message(source, count));
         for (unsigned i = 0; i < count; ++i)
             TRY(map(first + i));
@@ -155,7 +160,8 @@ Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, 
         auto const r = TRY(GuestPointer<abi::SetupGsi>{argument}.read());
         if (r.gsi < 0)
             return Errno::inval;
-        TRY(irq_set_line_mode(static_cast<unsigned>(r.gsi), {.level = r.triggering != 0, .active_low = r.polarity != 0}));
+        TRY(irq_set_line_mode(static_cast<unsigned>(r.gsi),
+                              {.level = r.triggering != 0, .active_low = r.polarity != 0}));
         return 0;
     }
     case PhysdevOperation::pci_mmcfg_reserved:

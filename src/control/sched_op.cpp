@@ -1,11 +1,12 @@
 #include "abi/operations.h"
+#include "arch/intrinsics.h"
 #include "console/console.h"
 #include "console/log.h"
-#include "arch/intrinsics.h"
 #include "control/control.h"
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
 #include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
 #include "domain/guest_page.h"
 #include "event/event.h"
 #include "memory/direct_map.h"
@@ -25,7 +26,8 @@ bool must_leave(Vcpu const& v) {
 
 Result<int64_t> block(Vcpu& v) {
     v.info->upcall_mask = 0;
-    while (!__atomic_load_n(&v.info->upcall_pending, __ATOMIC_ACQUIRE) && !v.nmi_pending && !must_leave(v))
+    while (!__atomic_load_n(&v.info->upcall_pending, __ATOMIC_ACQUIRE) && !v.nmi_pending &&
+           !must_leave(v))
         sleep_current();
     return 0;
 }
@@ -72,7 +74,8 @@ Result<> register_info(Context& c, Vcpu& v, abi::RegisterVcpuInfo const& request
         return Errno::inval;
     Mfn const page = TRY(hold_writable_page(c.domain, request.mfn));
     v.info_page = PageRef::adopt(page);
-    auto* const info = direct<abi::VcpuInfo>(PhysicalAddress{address_of(page).raw() + request.offset});
+    auto* const info =
+        direct<abi::VcpuInfo>(PhysicalAddress{address_of(page).raw() + request.offset});
     *info = *v.info;
     v.info = info;
     // Whatever was on its way to the old place is found by looking once.
@@ -91,7 +94,7 @@ abi::RunstateInfo runstate_of(Vcpu const& v) {
 }
 
 Result<int64_t> bring_up(Vcpu& v) {
-    if (!v.initialised)
+    if (v.setup.load() != VcpuSetup::done)
         return Errno::inval;
     if (!v.online.exchange(true)) {
         if (v.period)
@@ -169,9 +172,7 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
     bool const own = &v == &c.vcpu;
     switch (static_cast<VcpuOperation>(command)) {
     case VcpuOperation::initialise:
-        if (v.initialised)
-            return Errno::exist;
-        TRY(initialise_vcpu(c, v, argument));
+        TRY(initialise_vcpu(v, argument));
         return 0;
     case VcpuOperation::up:
         return bring_up(v);

@@ -15,7 +15,9 @@ constinit MachineFacts facts{};
 template <size_t Size>
 struct Text {
     char data[Size]{};
-    explicit Text(std::string_view text) { std::copy_n(text.data(), std::min(text.size(), Size - 1), data); }
+    explicit Text(std::string_view text) {
+        std::copy_n(text.data(), std::min(text.size(), Size - 1), data);
+    }
 };
 
 template <size_t Size>
@@ -54,7 +56,9 @@ Result<int64_t> do_xen_version(Context& c, uint32_t command, uint64_t argument) 
         return give_text<16>(argument, ".0-hearth");
     case VersionOperation::compile_info: {
         abi::CompileInfo info{};
-        auto const put = [](auto& field, std::string_view text) { std::copy_n(text.data(), std::min(text.size(), sizeof field - 1), field); };
+        auto const put = [](auto& field, std::string_view text) {
+            std::copy_n(text.data(), std::min(text.size(), sizeof field - 1), field);
+        };
         put(info.compiler, "clang " __clang_version__);
         put(info.compiled_by, "hearth");
         put(info.domain, "hearth");
@@ -81,7 +85,8 @@ Result<int64_t> do_xen_version(Context& c, uint32_t command, uint64_t argument) 
         return 0;
     }
     case VersionOperation::command_line:
-        return give_text<1024>(argument, c.domain.privileged ? facts.command_line : std::string_view{"<denied>"});
+        return give_text<1024>(argument, c.domain.privileged ? facts.command_line
+                                                             : std::string_view{"<denied>"});
     case VersionOperation::build_id:
         return Errno::nodata;
     }

@@ -30,7 +30,8 @@ void set_online(unsigned id);
 enum class Ipi : uint8_t { flush_tlb, reschedule };
 void send_ipi(CpuMask cpus, Ipi ipi);
 
-/// Ties a stack to a CPU: this_cpu() works on it from then on. `stack_end` is one past its last byte.
+/// Ties a stack to a CPU: this_cpu() works on it from then on. `stack_end` is one past its last
+/// byte.
 void bind_stack(uint64_t stack_end, Cpu& cpu);
 
 } // namespace hearth

@@ -106,7 +106,8 @@ void panic_text(std::string_view text) {
 void handle_nmi(Registers&) {
     if (crashing.load())
         arch::halt_forever();
-    // An NMI that nobody asked for: reported once, by the log's own lock-free path being absent, as little as possible.
+    // An NMI that nobody asked for: reported once, by the log's own lock-free path being absent, as
+    // little as possible.
 }
 
 void reset_machine() {

@@ -7,7 +7,8 @@
 
 namespace hearth {
 
-/// Prints the frame, a stack trace and what each CPU was running; then stops or reboots as told. Never returns.
+/// Prints the frame, a stack trace and what each CPU was running; then stops or reboots as told.
+/// Never returns.
 [[noreturn]] void crash_report(Registers const& frame, std::string_view reason);
 void handle_nmi(Registers& frame);
 void set_reboot_on_panic(bool reboot);

@@ -18,7 +18,9 @@ struct CpuMask {
     }
     [[nodiscard]] constexpr bool has(unsigned cpu) const { return cpu < 64 && (bits >> cpu & 1); }
     [[nodiscard]] constexpr bool empty() const { return bits == 0; }
-    [[nodiscard]] constexpr unsigned count() const { return static_cast<unsigned>(std::popcount(bits)); }
+    [[nodiscard]] constexpr unsigned count() const {
+        return static_cast<unsigned>(std::popcount(bits));
+    }
     constexpr CpuMask operator&(CpuMask o) const { return {bits & o.bits}; }
     constexpr CpuMask operator|(CpuMask o) const { return {bits | o.bits}; }
     [[nodiscard]] constexpr CpuMask without(unsigned cpu) const {

@@ -44,7 +44,9 @@ void Vcpu::describe(char* text, unsigned size) const {
         text[n] = 0;
 }
 
-Domain* find_domain(DomainId id) { return id < max_domains ? domains[clamp_index(id, max_domains)] : nullptr; }
+Domain* find_domain(DomainId id) {
+    return id < max_domains ? domains[clamp_index(id, max_domains)] : nullptr;
+}
 void register_domain(Domain& domain) { domains[domain.id] = &domain; }
 
 Result<Domain*> target_domain(Context const& context, DomainId id) {
@@ -78,7 +80,8 @@ void give_frames_to(Domain& domain, Mfn first, uint64_t count) {
 }
 
 Result<Mfn> allocate_guest_frame(Domain& domain) {
-    bool const allowed = domain.pages.with([](PageList& list) { return list.count < list.maximum; });
+    bool const allowed =
+        domain.pages.with([](PageList& list) { return list.count < list.maximum; });
     if (!allowed)
         return Errno::nomem;
     Mfn const mfn = TRY(allocate_zeroed_frame());
@@ -139,8 +142,8 @@ void shutdown_domain(Domain& domain, uint32_t reason) {
 
 void crash_domain(Domain& domain, std::string_view reason) {
     log_error("domain {} crashed: {}", domain.id, reason);
-    if (Thread& self = current_thread(); domain.vcpu_count && domain.vcpus[0] &&
-                                         domain.shutdown.load() == ShutdownState::running)
+    if (Thread& self = current_thread();
+        domain.vcpu_count && domain.vcpus[0] && domain.shutdown.load() == ShutdownState::running)
         for (unsigned i = 0; i < domain.vcpu_count; ++i)
             if (domain.vcpus[i] == &self)
                 print_guest_state(*domain.vcpus[i]);
@@ -152,7 +155,9 @@ void begin_update(uint32_t& version) {
     __atomic_store_n(&version, (version + 1) | 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
 }
-void end_update(uint32_t& version) { __atomic_store_n(&version, (version | 1) + 1, __ATOMIC_RELEASE); }
+void end_update(uint32_t& version) {
+    __atomic_store_n(&version, (version | 1) + 1, __ATOMIC_RELEASE);
+}
 } // namespace
 
 void update_wall_clock(Domain& domain) {

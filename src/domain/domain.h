@@ -60,14 +60,18 @@ private:
     [[nodiscard]] uint64_t clamp(uint64_t n) const;
 };
 
+/// Whether a vCPU has a context to run with. Only one caller at a time gets to give it one.
+enum class VcpuSetup : uint8_t { none, under_way, done };
+
 struct Vcpu : Thread {
     Vcpu(Domain& owner, unsigned number);
 
     Domain& domain;
     unsigned const id;
     abi::VcpuInfo* info = nullptr;
-    PageRef info_page; // where the guest registered its own; empty: in the shared info page or nowhere
-    bool initialised = false;
+    PageRef
+        info_page; // where the guest registered its own; empty: in the shared info page or nowhere
+    std::atomic<VcpuSetup> setup{VcpuSetup::none};
     std::atomic<bool> online{false};
     std::atomic<bool> polling{false};
     bool nmi_pending = false;
@@ -95,8 +99,8 @@ struct Context {
 };
 
 Domain* find_domain(DomainId id);
-/// The domain that a hypercall's argument names: DOMID_SELF, the caller's own, or another's if the caller is privileged.
-/// srch: no such domain; perm.
+/// The domain that a hypercall's argument names: DOMID_SELF, the caller's own, or another's if the
+/// caller is privileged. srch: no such domain; perm.
 Result<Domain*> target_domain(Context const& context, DomainId id);
 void register_domain(Domain& domain);
 
@@ -104,10 +108,11 @@ void register_domain(Domain& domain);
 void give_frames_to(Domain& domain, Mfn first, uint64_t count);
 /// A fresh zeroed frame of the domain's. nomem.
 Result<Mfn> allocate_guest_frame(Domain& domain);
-/// For structures that Hearth shares with it: not counted against its reservation, and never freed while in use, since one
-/// reference is the caller's.
+/// For structures that Hearth shares with it: not counted against its reservation, and never freed
+/// while in use, since one reference is the caller's.
 Result<Mfn> allocate_shared_frame(Domain& domain);
-/// Drops the owner's reference: the frame is freed when nobody uses it any more. inval if already dropped.
+/// Drops the owner's reference: the frame is freed when nobody uses it any more. inval if already
+/// dropped.
 Result<> drop_owners_reference(Mfn mfn);
 
 /// The guest made a mistake that it cannot survive: says why, with its registers, and stops it.

@@ -1,7 +1,8 @@
 // Guest memory, reached once and by value.
 //
-// A guest names memory by linear addresses in its own address space, which is the current one while it makes a hypercall.
-// There is no way to get at a raw pointer, so nothing is fetched twice and nothing is reached unchecked.
+// A guest names memory by linear addresses in its own address space, which is the current one while
+// it makes a hypercall. There is no way to get at a raw pointer, so nothing is fetched twice and
+// nothing is reached unchecked.
 #pragma once
 
 #include "base/address.h"

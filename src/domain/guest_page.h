@@ -1,12 +1,13 @@
-// A frame of a guest's that the hypervisor writes to for as long as it likes: vCPU information, event words, grant tables.
+// A frame of a guest's that the hypervisor writes to for as long as it likes: vCPU information,
+// event words, grant tables.
 #pragma once
 
 #include "domain/domain.h"
 
 namespace hearth {
 
-/// Keeps the frame that the guest calls `frame` allocated and writable data, so that it cannot become a page table.
-/// inval. Owned here, provided by the guest mode's folder.
+/// Keeps the frame that the guest calls `frame` allocated and writable data, so that it cannot
+/// become a page table. inval. Owned here, provided by the guest mode's folder.
 Result<Mfn> hold_writable_page(Domain& domain, uint64_t frame);
 void release_writable_page(Domain& domain, Mfn mfn);
 

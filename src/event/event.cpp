@@ -13,7 +13,8 @@ using State = Port::State;
 
 /// Virtual interrupts that each vCPU has for itself; the others are the domain's, on vCPU 0.
 constexpr bool is_per_vcpu(uint32_t virq) {
-    return virq == abi::virq_timer || virq == abi::virq_debug || virq == abi::virq_xenoprof || virq == abi::virq_xenpmu;
+    return virq == abi::virq_timer || virq == abi::virq_debug || virq == abi::virq_xenoprof ||
+           virq == abi::virq_xenpmu;
 }
 
 Result<Port*> used(EventTable& table, uint32_t number) {
@@ -92,7 +93,9 @@ class TwoLocks {
 
 public:
     TwoLocks(Domain& a, Domain& b) __attribute__((no_thread_safety_analysis))
-        : first_{a.id <= b.id ? a.events : b.events}, second_{a.id == b.id ? nullptr : a.id < b.id ? b.events : a.events} {
+        : first_{a.id <= b.id ? a.events : b.events}, second_{a.id == b.id  ? nullptr
+                                                              : a.id < b.id ? b.events
+                                                                            : a.events} {
         first_->lock.lock();
         if (second_)
             second_->lock.lock_second();
@@ -243,7 +246,8 @@ Result<> bind_vcpu(Domain& d, abi::BindVcpu const& request) {
         return Errno::noent;
     LockGuard guard{d.events->lock};
     Port& port = *TRY(used(*d.events, request.port));
-    bool const movable = port.state == State::unbound || port.state == State::interdomain || port.state == State::pirq ||
+    bool const movable = port.state == State::unbound || port.state == State::interdomain ||
+                         port.state == State::pirq ||
                          (port.state == State::virq && !is_per_vcpu(port.number));
     if (!movable)
         return Errno::inval;
@@ -271,7 +275,8 @@ Result<> reset(Context& c, DomainId id) {
     return {};
 }
 
-/// Holds a guest's frame, which may take waiting, before the lock is taken; gives it back if `function` fails.
+/// Holds a guest's frame, which may take waiting, before the lock is taken; gives it back if
+/// `function` fails.
 template <class Function>
 Result<> with_held_page(Domain& d, uint64_t frame, Function&& function) {
     Mfn const page = TRY(hold_writable_page(d, frame));
@@ -318,7 +323,8 @@ Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argum
         return binding(argument, &abi::BindVirq::port,
                        [&](abi::BindVirq const& r) { return bind_virq(d, r.virq, r.vcpu); });
     case EventOperation::bind_pirq:
-        return binding(argument, &abi::BindPirq::port, [&](abi::BindPirq const& r) { return bind_pirq(d, r); });
+        return binding(argument, &abi::BindPirq::port,
+                       [&](abi::BindPirq const& r) { return bind_pirq(d, r); });
     case EventOperation::close:
         return acting<abi::EventPort>(argument, [&](auto const& r) { return close(d, r.port); });
     case EventOperation::send:
@@ -332,7 +338,8 @@ Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argum
         return binding(argument, &abi::AllocUnbound::port,
                        [&](abi::AllocUnbound const& r) { return alloc_unbound(c, r); });
     case EventOperation::bind_ipi:
-        return binding(argument, &abi::BindIpi::port, [&](abi::BindIpi const& r) { return bind_ipi(d, r.vcpu); });
+        return binding(argument, &abi::BindIpi::port,
+                       [&](abi::BindIpi const& r) { return bind_ipi(d, r.vcpu); });
     case EventOperation::bind_vcpu:
         return acting<abi::BindVcpu>(argument, [&](auto const& r) { return bind_vcpu(d, r); });
     case EventOperation::unmask:
@@ -350,8 +357,9 @@ Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argum
         if (!vcpu)
             return Errno::noent;
         request.link_bits = abi::fifo::link_bits;
-        TRY(with_held_page(d, request.control_gfn,
-                           [&](Mfn page) { return d.events->init_control(*vcpu, page, request.offset); }));
+        TRY(with_held_page(d, request.control_gfn, [&](Mfn page) {
+            return d.events->init_control(*vcpu, page, request.offset);
+        }));
         TRY(pointer.write(request));
         return 0;
     }
@@ -406,8 +414,8 @@ void print_events(Domain& domain) {
             continue;
         }
         if (port->state > State::reserved)
-            log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state, port->vcpu, port->number,
-                     port->remote_domain, port->remote_port,
+            log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state,
+                     port->vcpu, port->number, port->remote_domain, port->remote_port,
                      domain.events->is_pending(number, *port) ? " pending" : "");
     }
 }

@@ -1,4 +1,5 @@
-// Event channels: how domains, devices and Hearth itself get a vCPU's attention. (public/event_channel.h)
+// Event channels: how domains, devices and Hearth itself get a vCPU's attention.
+// (public/event_channel.h)
 #pragma once
 
 #include "domain/domain.h"

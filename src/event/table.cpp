@@ -66,7 +66,8 @@ void EventTable::release(uint32_t number) {
 
 uint32_t* EventTable::word_of(uint32_t number) {
     unsigned const page = number / words_per_page;
-    return page < word_pages_ ? &words_[clamp_index(page, max_word_pages)][number % words_per_page] : nullptr;
+    return page < word_pages_ ? &words_[clamp_index(page, max_word_pages)][number % words_per_page]
+                              : nullptr;
 }
 
 void EventTable::set_pending(uint32_t number, Port& port) {
@@ -100,11 +101,13 @@ void EventTable::link(uint32_t number, Port& port, uint32_t& word) {
     FifoVcpu* const target = fifo_vcpus_[vcpu->id];
     if (!target || !target->control)
         return;
-    // It may be the tail of a queue that it used to belong to; that queue must not link on from it any more.
+    // It may be the tail of a queue that it used to belong to; that queue must not link on from it
+    // any more.
     if (FifoVcpu* const old = fifo_vcpus_[port.queued_vcpu])
         if (FifoQueue& queue = old->queues[port.queued_priority]; queue.tail == number)
             queue.tail = 0;
-    // The guest may take it off at any moment, and write what it likes: nothing here loops on what it does.
+    // The guest may take it off at any moment, and write what it likes: nothing here loops on what
+    // it does.
     if (__atomic_fetch_or(&word, fifo::linked, __ATOMIC_ACQ_REL) & fifo::linked)
         return;
     FifoQueue& queue = target->queues[port.priority];
@@ -115,8 +118,9 @@ void EventTable::link(uint32_t number, Port& port, uint32_t& word) {
         if (uint32_t* const tail = word_of(queue.tail)) {
             uint32_t seen = __atomic_load_n(tail, __ATOMIC_ACQUIRE);
             for (unsigned tries = 0; tries < 8 && (seen & fifo::linked) && !appended; ++tries)
-                appended = __atomic_compare_exchange_n(tail, &seen, (seen & ~fifo::link_mask) | number, false,
-                                                       __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+                appended =
+                    __atomic_compare_exchange_n(tail, &seen, (seen & ~fifo::link_mask) | number,
+                                                false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
         }
     }
     if (!appended)
@@ -130,8 +134,8 @@ void EventTable::link(uint32_t number, Port& port, uint32_t& word) {
 void EventTable::clear_pending(uint32_t number, Port& port) {
     port.early_pending = false;
     if (!fifo_)
-        __atomic_fetch_and(&domain_.shared_info->event_pending[number / bits_per_word], ~bit(number % bits_per_word),
-                           __ATOMIC_ACQ_REL);
+        __atomic_fetch_and(&domain_.shared_info->event_pending[number / bits_per_word],
+                           ~bit(number % bits_per_word), __ATOMIC_ACQ_REL);
     else if (uint32_t* const word = word_of(number))
         __atomic_fetch_and(word, ~abi::fifo::pending, __ATOMIC_ACQ_REL);
 }
@@ -142,13 +146,15 @@ void EventTable::unmask(uint32_t number, Port& port) {
         return;
     if (fifo_) {
         uint32_t* const word = word_of(number);
-        if (word && (__atomic_fetch_and(word, ~abi::fifo::masked, __ATOMIC_ACQ_REL) & abi::fifo::pending))
+        if (word &&
+            (__atomic_fetch_and(word, ~abi::fifo::masked, __ATOMIC_ACQ_REL) & abi::fifo::pending))
             link(number, port, *word);
         return;
     }
     abi::SharedInfo& shared = *domain_.shared_info;
     unsigned const index = number / bits_per_word, n = number % bits_per_word;
-    bool const was_masked = __atomic_fetch_and(&shared.event_mask[index], ~bit(n), __ATOMIC_ACQ_REL) & bit(n);
+    bool const was_masked =
+        __atomic_fetch_and(&shared.event_mask[index], ~bit(n), __ATOMIC_ACQ_REL) & bit(n);
     if (was_masked && (__atomic_load_n(&shared.event_pending[index], __ATOMIC_ACQUIRE) & bit(n)) &&
         !test_and_set(vcpu->info->pending_select, index))
         notify_vcpu(*vcpu);
@@ -156,7 +162,8 @@ void EventTable::unmask(uint32_t number, Port& port) {
 
 bool EventTable::is_pending(uint32_t number, Port const& port) {
     if (!fifo_)
-        return __atomic_load_n(&domain_.shared_info->event_pending[number / bits_per_word], __ATOMIC_ACQUIRE) &
+        return __atomic_load_n(&domain_.shared_info->event_pending[number / bits_per_word],
+                               __ATOMIC_ACQUIRE) &
                bit(number % bits_per_word);
     uint32_t* const word = word_of(number);
     return word ? __atomic_load_n(word, __ATOMIC_ACQUIRE) & abi::fifo::pending : port.early_pending;
@@ -171,12 +178,14 @@ Result<> EventTable::init_control(Vcpu& vcpu, Mfn page, uint32_t offset) {
         fifo_vcpus_[vcpu.id] = TRY(make<FifoVcpu>());
     FifoVcpu& target = *fifo_vcpus_[vcpu.id];
     target.page = page;
-    target.control = direct<abi::fifo::ControlBlock>(PhysicalAddress{address_of(page).raw() + offset});
+    target.control =
+        direct<abi::fifo::ControlBlock>(PhysicalAddress{address_of(page).raw() + offset});
     if (!fifo_) {
         // What is pending already shows once its word exists.
         for (uint32_t number = 1; number < abi::two_level_ports; ++number)
             if (Port* const port = find(number))
-                port->early_pending = port->state > Port::State::reserved && is_pending(number, *port);
+                port->early_pending =
+                    port->state > Port::State::reserved && is_pending(number, *port);
         fifo_ = true;
     }
     return {};

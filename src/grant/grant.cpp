@@ -11,7 +11,8 @@ inline constexpr uint32_t most_grant_frames = 64;
 /// Version 1 entries, in frames that belong to the domain and stay as long as it does.
 class GrantTable {
 public:
-    explicit GrantTable(uint32_t maximum) : maximum_{maximum < most_grant_frames ? maximum : most_grant_frames} {}
+    explicit GrantTable(uint32_t maximum)
+        : maximum_{maximum < most_grant_frames ? maximum : most_grant_frames} {}
 
     [[nodiscard]] uint32_t frames() const { return used_; }
     [[nodiscard]] uint32_t maximum() const { return maximum_; }
@@ -39,13 +40,15 @@ Result<int64_t> setup_table(Context& c, uint64_t argument) {
     auto request = TRY(pointer.read());
     auto const domain = target_domain(c, request.domain);
     if (!domain) {
-        request.status = domain.error() == Errno::srch ? abi::grant_bad_domain : abi::grant_permission_denied;
+        request.status =
+            domain.error() == Errno::srch ? abi::grant_bad_domain : abi::grant_permission_denied;
     } else {
         GrantTable& table = *(*domain)->grants;
         LockGuard guard{grants_lock};
-        request.status = request.frame_count <= table.maximum() && table.grow(**domain, request.frame_count)
-                             ? abi::grant_okay
-                             : abi::grant_general_error;
+        request.status =
+            request.frame_count <= table.maximum() && table.grow(**domain, request.frame_count)
+                ? abi::grant_okay
+                : abi::grant_general_error;
         for (uint32_t i = 0; request.status == abi::grant_okay && i < request.frame_count; ++i)
             TRY(GuestPointer<uint64_t>{request.frames}.write(table.frame(i).raw(), i));
     }

@@ -1,4 +1,5 @@
-// Grant tables: how a domain lets others at its memory. So far the tables themselves; mapping by others follows.
+// Grant tables: how a domain lets others at its memory. So far the tables themselves; mapping by
+// others follows.
 #pragma once
 
 #include "domain/domain.h"
@@ -6,6 +7,7 @@
 namespace hearth {
 
 Result<> grants_create(Domain& domain, uint32_t max_frames);
-Result<int64_t> do_grant_table_op(Context& context, uint32_t command, uint64_t argument, uint32_t count);
+Result<int64_t> do_grant_table_op(Context& context, uint32_t command, uint64_t argument,
+                                  uint32_t count);
 
 } // namespace hearth

@@ -3,11 +3,11 @@
 #include "domain/guest_memory.h"
 #include "event/event.h"
 #include "grant/grant.h"
-#include "hypercall/entry.h"
 #include "hypercall/table.h"
 #include "pv/bounce.h"
 #include "pv/callbacks.h"
 #include "pv/descriptor_tables.h"
+#include "pv/hypercall.h"
 #include "pv/mmu.h"
 #include "pv/privileged.h"
 
@@ -21,32 +21,22 @@ Result<int64_t> do_xsm_op(Context&, uint64_t) { return Errno::nosys; }
 using abi::Hypercall;
 using Pv64 = Table<
     // Most frequent first.
-    Row<Hypercall::iret, pv::do_iret>,
-    Row<Hypercall::mmu_update, pv::do_mmu_update>,
+    Row<Hypercall::iret, pv::do_iret>, Row<Hypercall::mmu_update, pv::do_mmu_update>,
     Row<Hypercall::update_va_mapping, pv::do_update_va_mapping>,
-    Row<Hypercall::mmuext_op, pv::do_mmuext_op>,
-    Row<Hypercall::multicall, do_multicall>,
-    Row<Hypercall::event_channel_op, do_event_channel_op>,
-    Row<Hypercall::sched_op, do_sched_op>,
-    Row<Hypercall::vcpu_op, do_vcpu_op>,
-    Row<Hypercall::set_segment_base, pv::do_set_segment_base>,
-    Row<Hypercall::stack_switch, pv::do_stack_switch>,
-    Row<Hypercall::xen_version, do_xen_version>,
+    Row<Hypercall::mmuext_op, pv::do_mmuext_op>, Row<Hypercall::multicall, do_multicall>,
+    Row<Hypercall::event_channel_op, do_event_channel_op>, Row<Hypercall::sched_op, do_sched_op>,
+    Row<Hypercall::vcpu_op, do_vcpu_op>, Row<Hypercall::set_segment_base, pv::do_set_segment_base>,
+    Row<Hypercall::stack_switch, pv::do_stack_switch>, Row<Hypercall::xen_version, do_xen_version>,
     Row<Hypercall::fpu_taskswitch, pv::do_fpu_taskswitch>,
-    Row<Hypercall::set_timer_op, do_set_timer_op>,
-    Row<Hypercall::physdev_op, do_physdev_op>,
+    Row<Hypercall::set_timer_op, do_set_timer_op>, Row<Hypercall::physdev_op, do_physdev_op>,
     Row<Hypercall::grant_table_op, do_grant_table_op>,
     Row<Hypercall::update_descriptor, pv::do_update_descriptor>,
     // Setting up.
-    Row<Hypercall::set_trap_table, pv::do_set_trap_table>,
-    Row<Hypercall::set_gdt, pv::do_set_gdt>,
+    Row<Hypercall::set_trap_table, pv::do_set_trap_table>, Row<Hypercall::set_gdt, pv::do_set_gdt>,
     Row<Hypercall::set_callbacks, pv::do_set_callbacks>,
-    Row<Hypercall::callback_op, pv::do_callback_op>,
-    Row<Hypercall::nmi_op, pv::do_nmi_op>,
-    Row<Hypercall::vm_assist, pv::do_vm_assist>,
-    Row<Hypercall::set_debugreg, pv::do_set_debugreg>,
-    Row<Hypercall::get_debugreg, pv::do_get_debugreg>,
-    Row<Hypercall::memory_op, do_memory_op>,
+    Row<Hypercall::callback_op, pv::do_callback_op>, Row<Hypercall::nmi_op, pv::do_nmi_op>,
+    Row<Hypercall::vm_assist, pv::do_vm_assist>, Row<Hypercall::set_debugreg, pv::do_set_debugreg>,
+    Row<Hypercall::get_debugreg, pv::do_get_debugreg>, Row<Hypercall::memory_op, do_memory_op>,
     Row<Hypercall::update_va_mapping_otherdomain, pv::do_update_va_mapping_otherdomain>,
     Row<Hypercall::console_io, do_console_io>,
     // Domain 0's.
@@ -63,7 +53,8 @@ Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
             arguments.values[k] = entry.arguments[k];
         bool const allowed = entry.op != static_cast<uint64_t>(Hypercall::multicall) &&
                              entry.op != static_cast<uint64_t>(Hypercall::iret);
-        auto const result = allowed ? Pv64::call(entry.op, context, arguments) : Result<int64_t>{Errno::nosys};
+        auto const result =
+            allowed ? Pv64::call(entry.op, context, arguments) : Result<int64_t>{Errno::nosys};
         int64_t const value = result ? *result : abi_error(result.error());
         uint64_t const field = list + i * sizeof entry + offsetof(abi::MulticallEntry, result);
         TRY(GuestPointer<int64_t>{field}.write(value));
@@ -74,7 +65,7 @@ Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
 
 } // namespace
 
-void hypercall(pv::PvVcpu& vcpu, Registers& r) {
+void pv::hypercall(PvVcpu& vcpu, Registers& r) {
     Context context{vcpu, vcpu.domain};
     Arguments const arguments{{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
     auto const result = Pv64::call(r.rax, context, arguments);

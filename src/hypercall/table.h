@@ -1,4 +1,5 @@
-// A table of hypercalls: number, function and who may call, side by side. Argument decoding follows from the signature.
+// A table of hypercalls: number, function and who may call, side by side. Argument decoding follows
+// from the signature.
 #pragma once
 
 #include "abi/xen.h"
@@ -60,7 +61,8 @@ struct Table {
         Result<int64_t> result = Errno::nosys;
         // Compared one after the other: no indirect branch for a guest to train.
         (void)((number == Rows::number &&
-                (result = may_call(context.domain, Rows::caller) ? Rows::call(context, a) : Result<int64_t>{Errno::perm},
+                (result = may_call(context.domain, Rows::caller) ? Rows::call(context, a)
+                                                                 : Result<int64_t>{Errno::perm},
                  true)) ||
                ...);
         return result;

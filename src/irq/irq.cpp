@@ -19,7 +19,7 @@ constexpr uint32_t reg_version = 1, reg_redirection = 0x10;
 constexpr uint32_t entry_masked = 1u << 16, entry_level = 1u << 15, entry_active_low = 1u << 13;
 
 struct IoApic {
-    volatile uint32_t* registers = nullptr;
+    uint32_t volatile* registers = nullptr;
     uint64_t physical = 0;
     unsigned first_gsi = 0;
     unsigned pins = 0;
@@ -86,8 +86,8 @@ Message message_for(Irq const& irq) {
     return {0xfee00000u | cpu_block(irq.cpu).apic_id << 12, irq.vector};
 }
 
-/// Messages of one multi-message MSI capability share an address and need consecutive vectors, so they are given vectors
-/// when they are allocated; all else gets one when bound.
+/// Messages of one multi-message MSI capability share an address and need consecutive vectors, so
+/// they are given vectors when they are allocated; all else gets one when bound.
 void write_message(Irq const& irq, bool masked) {
     PciAddress const device{irq.source.bus, irq.source.devfn};
     if (irq.source.extended)
@@ -131,18 +131,20 @@ void irq_silence_legacy_controllers() {
     arch::out8(0xa1, 0xff);
 }
 
-void irq_initialise(std::span<IoApicDescription const> io_apics, std::span<IsaOverride const> overrides) {
+void irq_initialise(std::span<IoApicDescription const> io_apics,
+                    std::span<IsaOverride const> overrides) {
     std::fill(std::begin(c.by_vector), std::end(c.by_vector), none);
     for (IoApicDescription const& description : io_apics) {
         auto mapped = map_device(description.registers, page_size);
         if (!mapped || c.io_apic_count == max_io_apics)
             continue;
         IoApic& io_apic = c.io_apics[c.io_apic_count++];
-        io_apic.registers = static_cast<volatile uint32_t*>(*mapped);
+        io_apic.registers = static_cast<uint32_t volatile*>(*mapped);
         io_apic.physical = description.registers.raw();
         io_apic.first_gsi = description.first_gsi;
         io_apic.pins = (io_apic.read(reg_version) >> 16 & 0xff) + 1;
-        c.gsi_limit = std::min(irq_limit / 2, std::max(c.gsi_limit, io_apic.first_gsi + io_apic.pins));
+        c.gsi_limit =
+            std::min(irq_limit / 2, std::max(c.gsi_limit, io_apic.first_gsi + io_apic.pins));
         for (unsigned pin = 0; pin < io_apic.pins; ++pin) {
             io_apic.write(reg_redirection + 2 * pin, entry_masked);
             unsigned const gsi = io_apic.first_gsi + pin;
@@ -221,7 +223,8 @@ void irq_end(unsigned number) {
 }
 
 bool irq_needs_end(unsigned number) {
-    return number < c.gsi_limit && c.irqs[number].kind == Irq::Kind::line && c.irqs[number].mode.level;
+    return number < c.gsi_limit && c.irqs[number].kind == Irq::Kind::line &&
+           c.irqs[number].mode.level;
 }
 bool irq_is_bound(unsigned number) { return number < irq_limit && c.irqs[number].handler; }
 
@@ -297,7 +300,8 @@ void irq_dispatch(uint8_t vector) {
         handler = irq.handler;
         argument = irq.argument;
         if (handler && irq.kind == Irq::Kind::line && irq.mode.level) {
-            // Masked until its owner says that the device is quiet; the local APIC hears of the end at once.
+            // Masked until its owner says that the device is quiet; the local APIC hears of the end
+            // at once.
             irq.ended = false;
             write_line(number, true);
         }

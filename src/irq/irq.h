@@ -1,7 +1,9 @@
-// Device interrupts: from a line or message to whoever is to hear of it. Hearth itself handles none beyond acknowledging.
+// Device interrupts: from a line or message to whoever is to hear of it. Hearth itself handles none
+// beyond acknowledging.
 //
-// An interrupt has a number: below gsi_limit() the global system interrupt of an IO-APIC pin, above it a message-signalled
-// interrupt handed out here. Each that is in use has a vector of its own, on one CPU.
+// An interrupt has a number: below gsi_limit() the global system interrupt of an IO-APIC pin, above
+// it a message-signalled interrupt handed out here. Each that is in use has a vector of its own, on
+// one CPU.
 #pragma once
 
 #include "base/address.h"
@@ -21,7 +23,8 @@ struct IoApicDescription {
     PhysicalAddress registers;
     uint32_t first_gsi;
 };
-/// Where an ISA interrupt does not arrive at the GSI of its own number, edge-triggered and active high.
+/// Where an ISA interrupt does not arrive at the GSI of its own number, edge-triggered and active
+/// high.
 struct IsaOverride {
     uint8_t isa;
     uint32_t gsi;
@@ -30,7 +33,8 @@ struct IsaOverride {
 /// Before the local APIC stops listening to them, or what they have pending is never taken back.
 void irq_silence_legacy_controllers();
 /// Masks every pin.
-void irq_initialise(std::span<IoApicDescription const> io_apics, std::span<IsaOverride const> overrides);
+void irq_initialise(std::span<IoApicDescription const> io_apics,
+                    std::span<IsaOverride const> overrides);
 unsigned gsi_limit();
 
 /// The GSI that a legacy ISA interrupt arrives at.
@@ -53,8 +57,8 @@ bool irq_is_bound(unsigned irq);
 /// Where a message-signalled interrupt is programmed.
 struct MessageSource {
     uint8_t bus, devfn;
-    bool extended;   // MSI-X
-    uint16_t entry;  // MSI-X: of the table; MSI: which of the device's messages
+    bool extended;  // MSI-X
+    uint16_t entry; // MSI-X: of the table; MSI: which of the device's messages
 };
 /// A number for a device's message. nodev: no such device or capability. nospc.
 Result<unsigned> irq_allocate_message(MessageSource const& source, unsigned count = 1);

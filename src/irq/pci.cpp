@@ -50,7 +50,7 @@ uint8_t plus(uint8_t offset, unsigned n) { return static_cast<uint8_t>(offset + 
 struct MappedTable {
     PciAddress device;
     uint64_t physical;
-    volatile uint32_t* entries;
+    uint32_t volatile* entries;
     unsigned count;
 };
 constexpr unsigned max_tables = 64;
@@ -77,14 +77,14 @@ Result<MappedTable*> msix_table(PciAddress d, uint8_t capability) {
             if (tables[i].physical == physical)
                 return &tables[i];
             tables[i].physical = physical;
-            tables[i].entries = static_cast<volatile uint32_t*>(
+            tables[i].entries = static_cast<uint32_t volatile*>(
                 TRY(map_device(PhysicalAddress{physical}, count * 16)));
             return &tables[i];
         }
     if (table_count == max_tables)
         return Errno::nospc;
     void* const mapped = TRY(map_device(PhysicalAddress{physical}, count * 16));
-    tables[table_count] = {d, physical, static_cast<volatile uint32_t*>(mapped), count};
+    tables[table_count] = {d, physical, static_cast<uint32_t volatile*>(mapped), count};
     return &tables[table_count++];
 }
 
@@ -150,7 +150,7 @@ Result<> msix_write(PciAddress d, unsigned entry, Message const& m, bool masked)
     uint32_t const command = pci_read(d, 4, 2);
     if (!(command & 2))
         pci_write(d, 4, 2, command | 2);
-    volatile uint32_t* const slot = table->entries + entry * 4;
+    uint32_t volatile* const slot = table->entries + entry * 4;
     slot[3] = 1;
     slot[0] = static_cast<uint32_t>(m.address);
     slot[1] = static_cast<uint32_t>(m.address >> 32);

@@ -1,4 +1,5 @@
-// PCI configuration space by ports, and message-signalled interrupts in it. (PCI Local Bus 3.0, 6.8)
+// PCI configuration space by ports, and message-signalled interrupts in it. (PCI Local
+// Bus 3.0, 6.8)
 #pragma once
 
 #include "base/result.h"
@@ -23,7 +24,8 @@ struct Message {
     uint64_t address;
     uint32_t data;
 };
-/// Programs a device's MSI capability, or one entry of its MSI-X table. nodev: it has none; inval: no such entry.
+/// Programs a device's MSI capability, or one entry of its MSI-X table. nodev: it has none; inval:
+/// no such entry.
 Result<> msi_write(PciAddress device, Message const& message);
 Result<> msix_write(PciAddress device, unsigned entry, Message const& message, bool masked);
 /// How many messages the device can send by plain MSI; 0: none.

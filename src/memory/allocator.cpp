@@ -151,7 +151,8 @@ void donate_frames(Mfn start, Mfn end) {
     buddies.with([&](Buddies& b) {
         b.total += end - start;
         while (start < end) {
-            unsigned order = start.raw() ? static_cast<unsigned>(std::countr_zero(start.raw())) : max_order;
+            unsigned order =
+                start.raw() ? static_cast<unsigned>(std::countr_zero(start.raw())) : max_order;
             order = order > max_order ? max_order : order;
             while ((uint64_t{1} << order) > end - start)
                 --order;
@@ -170,13 +171,15 @@ uint64_t total_frame_count() {
 
 void zero_page(Mfn mfn) { arch::fill_quads(direct<void>(mfn), 0, page_size / 8); }
 
-// --- Small objects -----------------------------------------------------------------------------------------------
+// --- Small objects
+// -----------------------------------------------------------------------------------------------
 
 namespace {
 
 constexpr unsigned smallest_class = 5; // 32 bytes
 constexpr unsigned largest_class = 11; // 2 KiB
-constexpr uint8_t whole_frames = 0x80; // in Page::order: a block of frames, its order in the low bits
+constexpr uint8_t whole_frames =
+    0x80; // in Page::order: a block of frames, its order in the low bits
 
 struct FreeObject {
     FreeObject* next;

@@ -14,8 +14,8 @@ enum class Zone : uint8_t { below_4g, any };
 
 inline constexpr unsigned max_order = 18; // 1 GiB
 
-/// 2^order contiguous, naturally aligned frames, with undefined contents; state is PageState::hypervisor.
-/// nomem when there are none. `any` prefers frames above 4 GiB.
+/// 2^order contiguous, naturally aligned frames, with undefined contents; state is
+/// PageState::hypervisor. nomem when there are none. `any` prefers frames above 4 GiB.
 Result<Mfn> allocate_frames(unsigned order, Zone zone = Zone::any);
 /// One zeroed frame for the hypervisor's own use.
 Result<Mfn> allocate_zeroed_frame();

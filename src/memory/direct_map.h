@@ -31,10 +31,12 @@ inline Mfn mfn_of(void const* pointer) { return frame_of(physical_of(pointer)); 
 
 void zero_page(Mfn mfn);
 
-/// The machine-to-physical table: what a PV guest reads to turn a machine frame into its own frame number.
+/// The machine-to-physical table: what a PV guest reads to turn a machine frame into its own frame
+/// number.
 void set_m2p(Mfn mfn, uint64_t gfn);
 uint64_t get_m2p(Mfn mfn);
-/// Where the frames of the table itself lie: the first of the 2 MiB that covers `mfn`; nodata in a hole.
+/// Where the frames of the table itself lie: the first of the 2 MiB that covers `mfn`; nodata in a
+/// hole.
 Result<Mfn> m2p_frame(Mfn mfn);
 inline constexpr uint64_t invalid_m2p_entry = ~uint64_t{0};
 

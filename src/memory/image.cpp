@@ -16,7 +16,9 @@ std::array<ImageSection, 3> image_sections() {
              {linear(image_rodata_end), linear(::image_end), mapping::data}}};
 }
 
-PhysicalAddress image_physical(uint64_t address) { return PhysicalAddress{address - layout::image}; }
+PhysicalAddress image_physical(uint64_t address) {
+    return PhysicalAddress{address - layout::image};
+}
 PhysicalAddress image_start() { return image_physical(linear(::image_start)); }
 PhysicalAddress image_end() { return image_physical(linear(::image_end)); }
 

@@ -1,5 +1,6 @@
-// The hypervisor's part of every address space: slots 256 to 271 of the top-level table, which is what the ABI takes
-// from a 64-bit PV guest (public/arch-x86/xen-x86_64.h). Nothing below or above it is ever ours.
+// The hypervisor's part of every address space: slots 256 to 271 of the top-level table, which is
+// what the ABI takes from a 64-bit PV guest (public/arch-x86/xen-x86_64.h). Nothing below or above
+// it is ever ours.
 #pragma once
 
 #include "base/address.h"

@@ -1,8 +1,10 @@
-// The frame table: one Page for each frame of RAM, and the references that keep a frame's owner and use stable.
+// The frame table: one Page for each frame of RAM, and the references that keep a frame's owner and
+// use stable.
 //
-// The invariant that everything in pv/ rests on: a frame is never at once writable by a guest and in use as a page table
-// or descriptor table. A frame has one type at a time; the type may change only while nobody holds a type reference
-// (see pv/page_type.h, which validates contents on the way).
+// The invariant that everything in pv/ rests on: a frame is never at once writable by a guest and
+// in use as a page table or descriptor table. A frame has one type at a time; the type may change
+// only while nobody holds a type reference (see pv/page_type.h, which validates contents on the
+// way).
 #pragma once
 
 #include "base/address.h"
@@ -43,8 +45,9 @@ struct TypeWord {
 };
 
 struct Page {
-    std::atomic<uint32_t> references; // 0: free to go; bit 31: the owner's own reference still stands
-    std::atomic<uint32_t> type;       // TypeWord
+    std::atomic<uint32_t>
+        references;             // 0: free to go; bit 31: the owner's own reference still stands
+    std::atomic<uint32_t> type; // TypeWord
     std::atomic<uint64_t> flush_stamp; // TLB clock when it last lost its type; see memory/tlb.h
     uint32_t next, previous;           // frame numbers, in a free list or the owner's page list
     DomainId owner;
@@ -93,7 +96,8 @@ public:
     [[nodiscard]] explicit operator bool() const { return mfn_ != invalid_mfn; }
 };
 
-/// Called when the last reference to a guest's frame goes: domain/ takes it off its owner's books and frees it.
+/// Called when the last reference to a guest's frame goes: domain/ takes it off its owner's books
+/// and frees it.
 void last_reference_gone(Mfn mfn);
 
 } // namespace hearth

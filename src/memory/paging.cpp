@@ -19,7 +19,8 @@ constinit uint64_t next_device_address = layout::device_mappings;
 
 constexpr uint64_t table_flags = pte::present | pte::writable | pte::accessed;
 constexpr unsigned frames_per_large = 512;
-constexpr uint64_t frame_table_chunk = frames_per_large * page_size / sizeof(Page); // frames a 2 MiB chunk covers
+constexpr uint64_t frame_table_chunk =
+    frames_per_large * page_size / sizeof(Page); // frames a 2 MiB chunk covers
 constexpr uint64_t m2p_chunk = frames_per_large * page_size / sizeof(uint64_t);
 constexpr uint64_t max_frames = layout::direct_map_size >> page_shift;
 
@@ -181,7 +182,8 @@ uint64_t idle_cr3() { return address_of(idle_l4).raw(); }
 
 Page* find_page(Mfn mfn) {
     uint64_t const chunk = mfn.raw() / frame_table_chunk;
-    if (chunk >= max_frames / frame_table_chunk || !(frame_table_present[chunk / 64] >> (chunk % 64) & 1))
+    if (chunk >= max_frames / frame_table_chunk ||
+        !(frame_table_present[chunk / 64] >> (chunk % 64) & 1))
         return nullptr;
     Page& page = page_at(mfn);
     return page.state == PageState::not_ram ? nullptr : &page;
@@ -198,7 +200,8 @@ uint64_t get_m2p(Mfn mfn) {
 }
 
 Result<Mfn> m2p_frame(Mfn mfn) {
-    Pte const entry = hypervisor_translation(layout::machine_to_physical + mfn.raw() * sizeof(uint64_t));
+    Pte const entry =
+        hypervisor_translation(layout::machine_to_physical + mfn.raw() * sizeof(uint64_t));
     if (!entry.present())
         return Errno::nodata;
     return entry.mfn();

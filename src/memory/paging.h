@@ -25,14 +25,15 @@ struct RamRange {
 };
 
 namespace mapping {
-inline constexpr uint64_t data = pte::present | pte::writable | pte::accessed | pte::dirty |
-                                 pte::global | pte::no_execute;
+inline constexpr uint64_t data =
+    pte::present | pte::writable | pte::accessed | pte::dirty | pte::global | pte::no_execute;
 inline constexpr uint64_t constant = pte::present | pte::accessed | pte::global | pte::no_execute;
 inline constexpr uint64_t code = pte::present | pte::accessed | pte::global;
 inline constexpr uint64_t device = data | pte::cache_disable | pte::write_through;
 } // namespace mapping
 
-/// Maps the image, all RAM, the frame table and the M2P, and switches to the new tables. `ram` is sorted.
+/// Maps the image, all RAM, the frame table and the M2P, and switches to the new tables. `ram` is
+/// sorted.
 void build_hypervisor_tables(std::span<RamRange const> ram, BootAllocator& boot);
 
 /// Maps one page. nomem when a table cannot be had.

@@ -15,7 +15,8 @@ constinit std::atomic<uint64_t> next_stack{layout::stacks};
 Result<uint64_t> allocate_stack() {
     uint64_t const bottom = next_stack.fetch_add(stride) + stack_pages * page_size;
     for (uint64_t i = 0; i < stack_pages; ++i)
-        TRY(map_hypervisor_page(bottom + i * page_size, TRY(allocate_zeroed_frame()), mapping::data));
+        TRY(map_hypervisor_page(bottom + i * page_size, TRY(allocate_zeroed_frame()),
+                                mapping::data));
     return bottom;
 }
 

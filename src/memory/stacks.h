@@ -1,4 +1,5 @@
-// Stacks for threads: 16 KiB each, with an unmapped guard below, so that an overflow is a double fault and not a mystery.
+// Stacks for threads: 16 KiB each, with an unmapped guard below, so that an overflow is a double
+// fault and not a mystery.
 #pragma once
 
 #include "base/result.h"

@@ -1,7 +1,8 @@
 // TLB flushing across CPUs, and the clock that tells which flushes have already happened.
 //
-// Guests' translations are never global, so every load of CR3 drops them all. The clock ticks when a frame loses its
-// type or owner; a CPU that has loaded CR3 since then cannot hold a stale translation of it.
+// Guests' translations are never global, so every load of CR3 drops them all. The clock ticks when
+// a frame loses its type or owner; a CPU that has loaded CR3 since then cannot hold a stale
+// translation of it.
 #pragma once
 
 #include "base/address.h"
@@ -14,8 +15,8 @@ uint64_t stale_from_now();
 /// Every load of a guest's CR3 goes through here.
 void load_address_space(uint64_t cr3);
 uint64_t loaded_address_space();
-/// Before a top-level table goes: an idle CPU may still have it loaded, for the vCPU that it ran last. Such CPUs move to the
-/// idle address space.
+/// Before a top-level table goes: an idle CPU may still have it loaded, for the vCPU that it ran
+/// last. Such CPUs move to the idle address space.
 void evict_address_space(uint64_t cr3);
 /// Drops this CPU's translations of guest memory.
 void flush_local_tlb();

@@ -14,7 +14,8 @@ Mfn l1_table_of(PvVcpu const& vcpu, uint64_t address) {
         return invalid_mfn;
     Mfn table = vcpu.active_table();
     for (unsigned level = 4; level > 1; --level) {
-        Pte const entry{__atomic_load_n(&direct<uint64_t>(table)[table_index(address, level)], __ATOMIC_ACQUIRE)};
+        Pte const entry{__atomic_load_n(&direct<uint64_t>(table)[table_index(address, level)],
+                                        __ATOMIC_ACQUIRE)};
         if (!entry.present() || !is_ram(entry.mfn()))
             return invalid_mfn;
         table = entry.mfn();
@@ -43,7 +44,8 @@ std::optional<Pte> peek_l1_entry(PvVcpu const& vcpu, uint64_t address) {
     Mfn const table = l1_table_of(vcpu, address);
     if (table == invalid_mfn)
         return std::nullopt;
-    return Pte{__atomic_load_n(&direct<uint64_t>(table)[table_index(address, 1)], __ATOMIC_ACQUIRE)};
+    return Pte{
+        __atomic_load_n(&direct<uint64_t>(table)[table_index(address, 1)], __ATOMIC_ACQUIRE)};
 }
 
 Result<> set_kernel_table(PvVcpu& vcpu, Mfn table) {

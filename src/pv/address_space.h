@@ -1,4 +1,5 @@
-// A guest's address spaces: walking them, switching them, and finding the entry behind a linear address.
+// A guest's address spaces: walking them, switching them, and finding the entry behind a linear
+// address.
 #pragma once
 
 #include "arch/paging_bits.h"
@@ -14,7 +15,8 @@ struct HeldEntry {
     TypeRef table;
     Pte* slot;
 };
-/// The L1 entry that translates `address` in the vCPU's active address space. fault: no table there.
+/// The L1 entry that translates `address` in the vCPU's active address space. fault: no table
+/// there.
 Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address);
 /// What that entry says, without holding anything: a hint.
 std::optional<Pte> peek_l1_entry(PvVcpu const& vcpu, uint64_t address);

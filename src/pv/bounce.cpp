@@ -11,14 +11,17 @@ namespace hearth::pv {
 namespace {
 
 constexpr bool has_error_code(Vector v) {
-    constexpr uint32_t with = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
+    constexpr uint32_t with =
+        1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
     return with >> static_cast<unsigned>(v) & 1;
 }
 
 /// What stays of the flags while a handler starts.
-constexpr uint64_t cleared_on_entry = rflags::tf | rflags::nt | rflags::rf | rflags::vm | rflags::ac;
+constexpr uint64_t cleared_on_entry =
+    rflags::tf | rflags::nt | rflags::rf | rflags::vm | rflags::ac;
 
-/// The frame that a handler finds: rcx, r11, `extra`, rip, cs, rflags, rsp, ss. The mask of events stands above cs.
+/// The frame that a handler finds: rcx, r11, `extra`, rip, cs, rflags, rsp, ss. The mask of events
+/// stands above cs.
 bool push_frame(PvVcpu& vcpu, uint64_t stack, bool was_user, std::span<uint64_t const> extra) {
     Registers const& r = vcpu.registers();
     bool const masked = vcpu.info->upcall_mask & 1;
@@ -125,8 +128,9 @@ Result<int64_t> do_iret(Context& c) {
     r.rsp = frame->rsp;
     if (c.domain.assists(abi::VmAssist::architectural_iopl))
         vcpu.iopl = static_cast<uint8_t>(frame->rflags >> 12 & 3);
-    r.rflags = (frame->rflags & (rflags::cf | rflags::pf | rflags::af | rflags::zf | rflags::sf | rflags::tf |
-                                 rflags::df | rflags::of | rflags::rf | rflags::nt | rflags::ac | rflags::id)) |
+    r.rflags = (frame->rflags &
+                (rflags::cf | rflags::pf | rflags::af | rflags::zf | rflags::sf | rflags::tf |
+                 rflags::df | rflags::of | rflags::rf | rflags::nt | rflags::ac | rflags::id)) |
                rflags::fixed | rflags::interrupts;
     if (!(frame->flags & abi::iret_in_syscall)) {
         r.vector = 0;

@@ -1,4 +1,5 @@
-// Making a PV guest run one of its handlers: frames on its kernel stack, events, and the way back by the iret hypercall.
+// Making a PV guest run one of its handlers: frames on its kernel stack, events, and the way back
+// by the iret hypercall.
 #pragma once
 
 #include "pv/vcpu.h"
@@ -7,8 +8,8 @@
 
 namespace hearth::pv {
 
-/// Enters the guest's handler for a processor exception, as if raised at its current instruction. Crashes a guest that has
-/// none, or whose stack cannot take the frame.
+/// Enters the guest's handler for a processor exception, as if raised at its current instruction.
+/// Crashes a guest that has none, or whose stack cannot take the frame.
 void deliver_trap(PvVcpu& vcpu, Vector vector, uint32_t error_code = 0);
 void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code);
 /// `int n` of the guest's, rip already behind it.

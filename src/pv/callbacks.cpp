@@ -51,7 +51,8 @@ Result<int64_t> do_set_trap_table(Context& c, uint64_t table) {
         memset(static_cast<void*>(v.traps), 0, sizeof v.traps);
         return 0;
     }
-    // Ends at an entry without an address; a table without one cannot be longer than there are vectors.
+    // Ends at an entry without an address; a table without one cannot be longer than there are
+    // vectors.
     GuestPointer<abi::TrapInfo> const list{table};
     for (unsigned i = 0; i < 256; ++i) {
         abi::TrapInfo const entry = TRY(list.read(i));
@@ -118,7 +119,8 @@ Result<int64_t> do_nmi_op(Context& c, uint32_t command, uint64_t argument) {
 
 Result<int64_t> do_set_segment_base(Context&, uint32_t which, uint64_t base) {
     using abi::SegmentBase;
-    if (static_cast<SegmentBase>(which) != SegmentBase::gs_user_selector && !layout::is_canonical(base))
+    if (static_cast<SegmentBase>(which) != SegmentBase::gs_user_selector &&
+        !layout::is_canonical(base))
         return Errno::inval;
     switch (static_cast<SegmentBase>(which)) {
     case SegmentBase::fs:
@@ -143,14 +145,13 @@ Result<int64_t> do_set_segment_base(Context&, uint32_t which, uint64_t base) {
 }
 
 Result<int64_t> do_vm_assist(Context& c, uint32_t command, uint32_t type) {
-    constexpr uint64_t known =
-        bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments)) |
-        bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments_notify)) |
-        bit(static_cast<unsigned>(abi::VmAssist::writable_pagetables)) |
-        bit(static_cast<unsigned>(abi::VmAssist::pae_extended_cr3)) |
-        bit(static_cast<unsigned>(abi::VmAssist::architectural_iopl)) |
-        bit(static_cast<unsigned>(abi::VmAssist::runstate_update_flag)) |
-        bit(static_cast<unsigned>(abi::VmAssist::m2p_strict));
+    constexpr uint64_t known = bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments)) |
+                               bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments_notify)) |
+                               bit(static_cast<unsigned>(abi::VmAssist::writable_pagetables)) |
+                               bit(static_cast<unsigned>(abi::VmAssist::pae_extended_cr3)) |
+                               bit(static_cast<unsigned>(abi::VmAssist::architectural_iopl)) |
+                               bit(static_cast<unsigned>(abi::VmAssist::runstate_update_flag)) |
+                               bit(static_cast<unsigned>(abi::VmAssist::m2p_strict));
     if (type >= 64 || !(known >> type & 1))
         return Errno::inval;
     switch (command) {

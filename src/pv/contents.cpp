@@ -9,9 +9,10 @@
 namespace hearth::pv {
 namespace {
 
-/// Bits that a guest may set in a present entry of any level. What else there is must be zero, as on Xen.
-constexpr uint64_t common_bits = pte::present | pte::writable | pte::user | pte::accessed | pte::dirty |
-                                 0xe00 | pte::frame_bits | pte::no_execute;
+/// Bits that a guest may set in a present entry of any level. What else there is must be zero, as
+/// on Xen.
+constexpr uint64_t common_bits = pte::present | pte::writable | pte::user | pte::accessed |
+                                 pte::dirty | 0xe00 | pte::frame_bits | pte::no_execute;
 constexpr uint64_t cache_bits = pte::write_through | pte::cache_disable | pte::pat;
 constexpr uint64_t status_bits = pte::accessed | pte::dirty;
 
@@ -66,7 +67,8 @@ Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
                     release_entry(domain, table[i], level);
             return taken.error();
         }
-        // Only the processor's accessed and dirty bits can change under us: nobody can write a busy frame.
+        // Only the processor's accessed and dirty bits can change under us: nobody can write a busy
+        // frame.
         if (taken->v != entry.v)
             __atomic_store_n(&table[i].v, taken->v, __ATOMIC_RELAXED);
         if (level > 1)
@@ -88,7 +90,8 @@ Result<> take_descriptors(Mfn mfn) {
     return {};
 }
 
-/// True if `now` needs no other references than `before`: same frame, same rights or fewer kinds of them.
+/// True if `now` needs no other references than `before`: same frame, same rights or fewer kinds of
+/// them.
 bool same_references(Pte before, Pte now, unsigned level) {
     if (!before.present() || !now.present())
         return !before.present() && !now.present();
@@ -98,9 +101,12 @@ bool same_references(Pte before, Pte now, unsigned level) {
 }
 
 uint64_t allowed_bits(Domain const& domain, unsigned level) {
-    return level == 1 ? common_bits | pte::global | (domain.hardware ? cache_bits : 0) : common_bits;
+    return level == 1 ? common_bits | pte::global | (domain.hardware ? cache_bits : 0)
+                      : common_bits;
 }
-uint64_t stored_bits(Pte entry) { return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v; }
+uint64_t stored_bits(Pte entry) {
+    return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v;
+}
 
 Result<> check_slot(Pte const* slot, unsigned level) {
     unsigned const index = static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte));
@@ -168,9 +174,12 @@ Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, Entr
     TRY(check_slot(slot, level));
     Pte old{__atomic_load_n(&slot->v, __ATOMIC_RELAXED)};
     bool const keep = how == EntryUpdate::preserve_accessed_dirty;
-    auto const wanted = [&](Pte stored) { return keep && stored.present() ? stored.v | (old.v & status_bits) : stored.v; };
+    auto const wanted = [&](Pte stored) {
+        return keep && stored.present() ? stored.v | (old.v & status_bits) : stored.v;
+    };
     // The common case: other bits of the same mapping.
-    while (same_references(old, value, level) && !(value.present() && (value.v & ~allowed_bits(domain, level))))
+    while (same_references(old, value, level) &&
+           !(value.present() && (value.v & ~allowed_bits(domain, level))))
         if (__atomic_compare_exchange_n(&slot->v, &old.v, wanted(Pte{stored_bits(value)}), true,
                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             return {};
@@ -182,7 +191,8 @@ Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, Entr
     return {};
 }
 
-Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected, Pte value) {
+Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,
+                                    Pte value) {
     TRY(check_slot(slot, level));
     Pte const stored = TRY(take_entry(domain, value, level));
     if (!__atomic_compare_exchange_n(&slot->v, &expected.v, stored.v, false, __ATOMIC_ACQ_REL,
@@ -198,7 +208,8 @@ Result<uint64_t> check_descriptor(uint64_t d) {
     constexpr uint64_t present = bit(47), code_or_data = bit(44), privilege = uint64_t{3} << 45;
     if (!(d & present))
         return d;
-    // Gates, LDTs and TSSs would lead the processor where Hearth does not look. (Intel SDM vol. 3A, 3.4.5)
+    // Gates, LDTs and TSSs would lead the processor where Hearth does not look. (Intel SDM vol.
+    // 3A, 3.4.5)
     if (!(d & code_or_data))
         return Errno::inval;
     return d | privilege;

@@ -1,4 +1,5 @@
-// What entries of page tables and descriptor tables may say, and the references that they stand for.
+// What entries of page tables and descriptor tables may say, and the references that they stand
+// for.
 #pragma once
 
 #include "arch/paging_bits.h"
@@ -7,29 +8,34 @@
 
 namespace hearth::pv {
 
-/// Checks every entry of a frame that is to become a table and takes the references that its entries stand for;
-/// fills in the hypervisor's slots of an L4. On failure nothing is kept. May reschedule.
+/// Checks every entry of a frame that is to become a table and takes the references that its
+/// entries stand for; fills in the hypervisor's slots of an L4. On failure nothing is kept. May
+/// reschedule.
 Result<> take_contents(Domain& domain, Mfn mfn, PageType type);
 /// Drops those references again. May reschedule.
 void release_contents(Domain& domain, Mfn mfn, PageType type);
 
 /// An entry that passed, as it must be written: with the bits that ring 3 needs.
-/// References for it are held by the caller from here on. inval, or perm for memory that is not the domain's to map.
+/// References for it are held by the caller from here on. inval, or perm for memory that is not the
+/// domain's to map.
 Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level);
 void release_entry(Domain& domain, Pte entry, unsigned level);
 
 enum class EntryUpdate : uint8_t { replace, preserve_accessed_dirty };
 
-/// Writes one entry of a table that is in use, `level` and validity being guaranteed by a type reference of the caller's.
-/// perm: a slot that is the hypervisor's.
+/// Writes one entry of a table that is in use, `level` and validity being guaranteed by a type
+/// reference of the caller's. perm: a slot that is the hypervisor's.
 Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how);
-/// As the hardware's compare-exchange would: on a mismatch `expected` is what was found, and nothing changes.
-Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected, Pte value);
+/// As the hardware's compare-exchange would: on a mismatch `expected` is what was found, and
+/// nothing changes.
+Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,
+                                    Pte value);
 
 /// True if an L4 slot belongs to the hypervisor.
 constexpr bool is_reserved_slot(unsigned index) { return index >= 256 && index < 272; }
 
-/// Checks a segment descriptor and raises its privilege level number to ring 3's. inval: a system descriptor.
+/// Checks a segment descriptor and raises its privilege level number to ring 3's. inval: a system
+/// descriptor.
 Result<uint64_t> check_descriptor(uint64_t descriptor);
 
 /// Frames of devices that no guest may map, since Hearth drives them itself.

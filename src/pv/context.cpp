@@ -1,7 +1,8 @@
-// A vCPU's way onto a CPU and off it: segments, FPU, descriptor tables, address space, and what its guest is told.
+// A vCPU's way onto a CPU and off it: segments, FPU, descriptor tables, address space, and what its
+// guest is told.
 #include "abi/operations.h"
-#include "arch/fpu.h"
 #include "arch/descriptors.h"
+#include "arch/fpu.h"
 #include "arch/intrinsics.h"
 #include "cpu/cpu.h"
 #include "domain/guest_memory.h"
@@ -33,7 +34,8 @@ void save_segments(PvVcpu& v) {
 }
 
 void load_segments(PvVcpu& v) {
-    // A selector that does not load any more becomes null. Loading gs spoils the active base, which comes after.
+    // A selector that does not load any more becomes null. Loading gs spoils the active base, which
+    // comes after.
     if (!arch::load_segment_ds(v.ds))
         v.ds = 0;
     if (!arch::load_segment_es(v.es))
@@ -54,7 +56,8 @@ void load_debug_registers(PvVcpu const& v) {
     arch::write_dr7(v.debug[7]);
 }
 
-/// Copies what the guest wants to see of its vCPU's times into its memory, which only its kernel's address space maps.
+/// Copies what the guest wants to see of its vCPU's times into its memory, which only its kernel's
+/// address space maps.
 void publish_times(PvVcpu& v) {
     if (v.runstate_area.raw() == 0 && v.time_area.raw() == 0)
         return;
@@ -67,7 +70,8 @@ void publish_times(PvVcpu& v) {
             info.time[i] = times.spent[i];
         if (v.domain.assists(abi::VmAssist::runstate_update_flag)) {
             uint64_t const flagged = info.state_entry_time | abi::runstate_update;
-            (void)copy_to_guest(v.runstate_area + offsetof(abi::RunstateInfo, state_entry_time), &flagged, 8);
+            (void)copy_to_guest(v.runstate_area + offsetof(abi::RunstateInfo, state_entry_time),
+                                &flagged, 8);
             abi::RunstateInfo marked = info;
             marked.state_entry_time = flagged;
             (void)copy_to_guest(v.runstate_area, &marked, sizeof marked);
@@ -91,7 +95,8 @@ bool sysret_is_safe(Registers const& r) {
 /// What brings a vCPU back into the hypervisor's loop before it may run guest code.
 void before_guest(PvVcpu& v) {
     for (;;) {
-        if (v.domain.shutdown.load(std::memory_order_relaxed) != ShutdownState::running || !v.online.load()) {
+        if (v.domain.shutdown.load(std::memory_order_relaxed) != ShutdownState::running ||
+            !v.online.load()) {
             park_current();
             continue;
         }
@@ -124,7 +129,8 @@ void PvVcpu::switch_in() {
     }
     bool const still_here = loaded[cpu_number] == this && loaded_on == static_cast<int>(cpu_number);
     // Left loaded while the CPU was idle, unless it had to be given up meanwhile.
-    if (!still_here || before != &domain || loaded_address_space() != address_of(active_table()).raw())
+    if (!still_here || before != &domain ||
+        loaded_address_space() != address_of(active_table()).raw())
         load_active_space(*this);
     if (before && before != &domain)
         before->dirty_cpus.fetch_and(~CpuMask::of(cpu_number).bits);

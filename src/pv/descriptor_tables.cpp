@@ -15,7 +15,8 @@ namespace hearth::pv {
 namespace {
 
 constinit std::atomic<uint64_t> next_window{layout::descriptor_windows};
-// Writable, since the processor sets accessed bits; never global, since vCPUs of one CPU come and go.
+// Writable, since the processor sets accessed bits; never global, since vCPUs of one CPU come and
+// go.
 constexpr uint64_t window_flags = mapping::data & ~pte::global;
 constexpr unsigned entries_per_frame = page_size / 8;
 
@@ -67,7 +68,8 @@ Result<> set_gdt(PvVcpu& vcpu, Mfn const* frames, unsigned entries) {
         }
     release_gdt(vcpu);
     for (unsigned i = 0; i < count; ++i) {
-        if (auto mapped = map_hypervisor_page(vcpu.window + i * page_size, frames[i], window_flags); !mapped) {
+        if (auto mapped = map_hypervisor_page(vcpu.window + i * page_size, frames[i], window_flags);
+            !mapped) {
             for (unsigned rest = i; rest < count; ++rest)
                 put_page_and_type(vcpu.domain, frames[rest]);
             release_gdt(vcpu);
@@ -110,7 +112,8 @@ bool map_ldt_page(PvVcpu& vcpu, uint64_t offset) {
         return false;
     if (!get_page_and_type(vcpu.domain, entry->mfn(), PageType::descriptors))
         return false;
-    if (!map_hypervisor_page(vcpu.window + ldt_offset + index * page_size, entry->mfn(), window_flags)) {
+    if (!map_hypervisor_page(vcpu.window + ldt_offset + index * page_size, entry->mfn(),
+                             window_flags)) {
         put_page_and_type(vcpu.domain, entry->mfn());
         return false;
     }
@@ -143,8 +146,9 @@ Result<int64_t> do_update_descriptor(Context& c, uint64_t machine_address, uint6
     Mfn const mfn = frame_of(PhysicalAddress{machine_address});
     PageRef const page = TRY(PageRef::get(mfn, c.domain.id));
     TypeWord const word = page_at(mfn).type_word();
-    PageType const type = word.count() && word.type() == PageType::descriptors ? PageType::descriptors
-                                                                             : PageType::writable;
+    PageType const type = word.count() && word.type() == PageType::descriptors
+                              ? PageType::descriptors
+                              : PageType::writable;
     TypeRef const held = TRY(TypeRef::get(c.domain, mfn, type));
     __atomic_store_n(direct<uint64_t>(PhysicalAddress{machine_address}), checked, __ATOMIC_RELAXED);
     return 0;

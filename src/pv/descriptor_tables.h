@@ -21,6 +21,7 @@ inline constexpr uint64_t window_size = 32 * page_size;
 inline constexpr uint64_t ldt_offset = 16 * page_size;
 
 Result<int64_t> do_set_gdt(Context& context, uint64_t frames, uint32_t entries);
-Result<int64_t> do_update_descriptor(Context& context, uint64_t machine_address, uint64_t descriptor);
+Result<int64_t> do_update_descriptor(Context& context, uint64_t machine_address,
+                                     uint64_t descriptor);
 
 } // namespace hearth::pv

@@ -3,8 +3,8 @@
 #include "abi/xen.h"
 #include "arch/context.h"
 #include "arch/fpu.h"
-#include "control/control.h"
 #include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
 #include "domain/guest_page.h"
 #include "event/event.h"
 #include "grant/grant.h"
@@ -32,8 +32,9 @@ void enter_guest(void* vcpu) { resume_guest_frame(&static_cast<PvVcpu*>(vcpu)->r
 Result<> create_vcpu(Domain& domain, unsigned number) {
     PvVcpu* const v = TRY(make<PvVcpu>(domain, number));
     domain.vcpus[number] = v;
-    v->info = number < abi::legacy_max_vcpus ? &domain.shared_info->vcpu_info[number]
-                                             : static_cast<abi::VcpuInfo*>(TRY(allocate_bytes(sizeof(abi::VcpuInfo))));
+    v->info = number < abi::legacy_max_vcpus
+                  ? &domain.shared_info->vcpu_info[number]
+                  : static_cast<abi::VcpuInfo*>(TRY(allocate_bytes(sizeof(abi::VcpuInfo))));
     v->info->upcall_mask = 1;
     update_time_info(*v);
     TRY(create_window(*v));
@@ -47,11 +48,12 @@ Result<> create_vcpu(Domain& domain, unsigned number) {
 }
 
 Result<> check_context(abi::VcpuGuestContext const& c) {
-    for (uint64_t address : {c.registers.rip, c.event_callback, c.failsafe_callback, c.syscall_callback, c.fs_base,
-                             c.gs_base_kernel, c.gs_base_user})
+    for (uint64_t address : {c.registers.rip, c.event_callback, c.failsafe_callback,
+                             c.syscall_callback, c.fs_base, c.gs_base_kernel, c.gs_base_user})
         if (!layout::is_canonical(address))
             return Errno::inval;
-    if (!(c.flags & abi::context_in_kernel) || c.gdt_entries > gdt_guest_frames * 512 || c.ldt_entries > 8192)
+    if (!(c.flags & abi::context_in_kernel) || c.gdt_entries > gdt_guest_frames * 512 ||
+        c.ldt_entries > 8192)
         return Errno::inval;
     return {};
 }
@@ -77,8 +79,10 @@ void set_handlers(PvVcpu& v, abi::VcpuGuestContext const& c) {
         if (trap.address && layout::is_canonical(trap.address))
             v.traps[trap.vector] = {trap.address, static_cast<uint16_t>(trap.cs | 3), trap.flags};
     v.event_callback = {c.event_callback, true};
-    v.failsafe_callback = {c.failsafe_callback, (c.flags & abi::context_failsafe_disables_events) != 0};
-    v.syscall_callback = {c.syscall_callback, (c.flags & abi::context_syscall_disables_events) != 0};
+    v.failsafe_callback = {c.failsafe_callback,
+                           (c.flags & abi::context_failsafe_disables_events) != 0};
+    v.syscall_callback = {c.syscall_callback,
+                          (c.flags & abi::context_syscall_disables_events) != 0};
     v.kernel_ss = c.kernel_ss | 3;
     v.kernel_sp = c.kernel_sp;
     v.fs_base = c.fs_base;
@@ -101,7 +105,9 @@ Result<> set_context(PvVcpu& v, abi::VcpuGuestContext const& c) {
     v.kernel_table = root;
     v.kernel_mode = true;
     v.ldt_base = c.ldt_base;
-    v.ldt_entries = layout::guest_range_ok(c.ldt_base, c.ldt_entries * 8) ? static_cast<unsigned>(c.ldt_entries) : 0;
+    v.ldt_entries = layout::guest_range_ok(c.ldt_base, c.ldt_entries * 8)
+                        ? static_cast<unsigned>(c.ldt_entries)
+                        : 0;
     set_registers(v, c.registers);
     set_handlers(v, c);
     return {};
@@ -126,7 +132,7 @@ Result<Domain*> create_domain(DomainId id, unsigned vcpus, bool hardware) {
     return d;
 }
 
-void finish_vcpu(PvVcpu& v) { v.initialised = true; }
+void finish_vcpu(PvVcpu& v) { v.setup.store(VcpuSetup::done); }
 
 void set_start_registers(PvVcpu& v, uint64_t entry, uint64_t stack, uint64_t start_info) {
     Registers& r = v.registers();
@@ -143,17 +149,22 @@ void set_start_registers(PvVcpu& v, uint64_t entry, uint64_t stack, uint64_t sta
 
 namespace hearth {
 
-Result<> initialise_vcpu(Context& c, Vcpu& vcpu, uint64_t guest_context) {
-    // Too large for a stack.
-    auto* const context = static_cast<abi::VcpuGuestContext*>(TRY(allocate_bytes(sizeof(abi::VcpuGuestContext))));
-    auto result = copy_from_guest(context, GuestAddress{guest_context}, sizeof *context);
-    if (result)
-        result = pv::set_context(pv::pv_vcpu(vcpu), *context);
-    free_bytes(context);
-    TRY(result);
-    vcpu.initialised = true;
-    (void)c;
-    return {};
+Result<> initialise_vcpu(Vcpu& vcpu, uint64_t guest_context) {
+    auto expected = VcpuSetup::none;
+    if (!vcpu.setup.compare_exchange_strong(expected, VcpuSetup::under_way))
+        return Errno::exist;
+    auto const result = [&]() -> Result<> {
+        // Too large for a stack.
+        auto* const context =
+            static_cast<abi::VcpuGuestContext*>(TRY(allocate_bytes(sizeof(abi::VcpuGuestContext))));
+        auto copied = copy_from_guest(context, GuestAddress{guest_context}, sizeof *context);
+        if (copied)
+            copied = pv::set_context(pv::pv_vcpu(vcpu), *context);
+        free_bytes(context);
+        return copied;
+    }();
+    vcpu.setup.store(result ? VcpuSetup::done : VcpuSetup::none);
+    return result;
 }
 
 Result<Mfn> hold_writable_page(Domain& domain, uint64_t frame) {

@@ -5,7 +5,8 @@
 
 namespace hearth::pv {
 
-/// A domain with `vcpus` vCPUs that do not run yet, a shared info page, event channels and grant tables.
+/// A domain with `vcpus` vCPUs that do not run yet, a shared info page, event channels and grant
+/// tables.
 Result<Domain*> create_domain(DomainId id, unsigned vcpus, bool hardware);
 /// Lets a prepared vCPU run: its registers say where.
 void finish_vcpu(PvVcpu& vcpu);

@@ -17,13 +17,16 @@ namespace {
 
 using abi::MmuExtCommand;
 
-/// A guest write to any frame of its own: through validation where it is a table, plain where it is not.
-Result<> write_table_word(Domain& domain, uint64_t machine_address, uint64_t value, EntryUpdate how) {
+/// A guest write to any frame of its own: through validation where it is a table, plain where it is
+/// not.
+Result<> write_table_word(Domain& domain, uint64_t machine_address, uint64_t value,
+                          EntryUpdate how) {
     if (machine_address & 7)
         return Errno::inval;
     Mfn const mfn = frame_of(PhysicalAddress{machine_address});
     PageRef const page = TRY(PageRef::get(mfn, domain.id));
-    PageType const type = page_at(mfn).type_word().count() ? page_at(mfn).type_word().type() : PageType::writable;
+    PageType const type =
+        page_at(mfn).type_word().count() ? page_at(mfn).type_word().type() : PageType::writable;
     if (type == PageType::descriptors)
         return Errno::inval;
     TypeRef const held = TRY(TypeRef::get(domain, mfn, type));
@@ -40,7 +43,8 @@ Result<> one_mmu_update(Context& c, abi::MmuUpdate const& request) {
     case abi::mmu_normal_pt_update:
         return write_table_word(c.domain, where, request.value, EntryUpdate::replace);
     case abi::mmu_pt_update_preserve_ad:
-        return write_table_word(c.domain, where, request.value, EntryUpdate::preserve_accessed_dirty);
+        return write_table_word(c.domain, where, request.value,
+                                EntryUpdate::preserve_accessed_dirty);
     case abi::mmu_machphys_update: {
         Mfn const mfn = frame_of(PhysicalAddress{where});
         PageRef const page = TRY(PageRef::get(mfn, c.domain.id));
@@ -172,7 +176,8 @@ Result<int64_t> flush_after_update(Context& c, uint64_t address, uint64_t flags)
 
 } // namespace
 
-Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uint64_t done, uint32_t foreign) {
+Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uint64_t done,
+                              uint32_t foreign) {
     TRY(only_own_domain(c, foreign));
     GuestPointer<abi::MmuUpdate> const list{requests};
     for (uint32_t i = 0; i < count; ++i) {
@@ -186,7 +191,8 @@ Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uin
     return report(done, count, {});
 }
 
-Result<int64_t> do_mmuext_op(Context& c, uint64_t operations, uint32_t count, uint64_t done, uint32_t foreign) {
+Result<int64_t> do_mmuext_op(Context& c, uint64_t operations, uint32_t count, uint64_t done,
+                             uint32_t foreign) {
     TRY(only_own_domain(c, foreign));
     GuestPointer<abi::MmuExtOp> const list{operations};
     for (uint32_t i = 0; i < count; ++i) {
@@ -209,8 +215,8 @@ Result<int64_t> do_update_va_mapping(Context& c, uint64_t address, uint64_t valu
     return flush_after_update(c, address, flags);
 }
 
-Result<int64_t> do_update_va_mapping_otherdomain(Context& c, uint64_t address, uint64_t value, uint64_t flags,
-                                                 uint32_t foreign) {
+Result<int64_t> do_update_va_mapping_otherdomain(Context& c, uint64_t address, uint64_t value,
+                                                 uint64_t flags, uint32_t foreign) {
     TRY(only_own_domain(c, foreign));
     return do_update_va_mapping(c, address, value, flags);
 }

@@ -18,7 +18,8 @@ void settle(Page& page, TypeWord word) { page.type.store(word.v, std::memory_ord
 /// The frame is ours to retype: flush, check, and publish.
 Result<> become(Domain& domain, Mfn mfn, PageType old_type, PageType type) {
     Page& page = page_at(mfn);
-    // Also a frame that is nothing now: it may have been a table until it failed to become one again.
+    // Also a frame that is nothing now: it may have been a table until it failed to become one
+    // again.
     if (old_type != type)
         flush_stale_translations(page.flush_stamp.load(std::memory_order_acquire), domain.dirty());
     if (auto checked = take_contents(domain, mfn, type); !checked) {
@@ -36,8 +37,8 @@ Result<> get_type(Domain& domain, Mfn mfn, PageType type) {
     TypeWord word = page.type_word();
     for (;;) {
         if (word.has(TypeWord::busy)) {
-            // Becoming or ceasing to be something else. Waiting for that could be waiting for oneself: a table that maps
-            // itself writable, or two that map each other.
+            // Becoming or ceasing to be something else. Waiting for that could be waiting for
+            // oneself: a table that maps itself writable, or two that map each other.
             if (word.type() != type)
                 return Errno::inval;
             wait_politely();

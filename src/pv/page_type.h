@@ -1,12 +1,14 @@
 // What a frame is in use as, and the references that keep it so.
 //
-// The rule, stated once: a frame has one type; references of that type keep it; with none left the type may change, and
-// only after every TLB that could hold a translation made under the old one has been flushed. A frame becomes a page table
-// or descriptor table only when its whole contents have been checked, and from then on only checked values are written to
-// it. So a frame is never at once writable by a guest and in use by the processor as a table.
+// The rule, stated once: a frame has one type; references of that type keep it; with none left the
+// type may change, and only after every TLB that could hold a translation made under the old one
+// has been flushed. A frame becomes a page table or descriptor table only when its whole contents
+// have been checked, and from then on only checked values are written to it. So a frame is never at
+// once writable by a guest and in use by the processor as a table.
 //
-// Checking or releasing a table may take long. While it lasts the frame is `busy`: others who want it wait, at
-// preemption points. Tables refer downwards only (an L4 to L3s, and so on), so nobody waits in a circle.
+// Checking or releasing a table may take long. While it lasts the frame is `busy`: others who want
+// it wait, at preemption points. Tables refer downwards only (an L4 to L3s, and so on), so nobody
+// waits in a circle.
 #pragma once
 
 #include "domain/domain.h"
@@ -14,8 +16,9 @@
 
 namespace hearth::pv {
 
-/// Takes a type reference, validating the frame if it has none yet. The caller holds a page reference meanwhile and after.
-/// inval: in use as something else, bad contents, not the domain's. May reschedule.
+/// Takes a type reference, validating the frame if it has none yet. The caller holds a page
+/// reference meanwhile and after. inval: in use as something else, bad contents, not the domain's.
+/// May reschedule.
 Result<> get_type(Domain& domain, Mfn mfn, PageType type);
 /// Drops one, releasing what the table refers to when it was the last.
 void put_type(Domain& domain, Mfn mfn);
@@ -31,7 +34,8 @@ class TypeRef {
     TypeRef(Domain& domain, Mfn mfn) : domain_{&domain}, mfn_{mfn} {}
 
 public:
-    TypeRef(TypeRef&& other) noexcept : domain_{other.domain_}, mfn_{std::exchange(other.mfn_, invalid_mfn)} {}
+    TypeRef(TypeRef&& other) noexcept
+        : domain_{other.domain_}, mfn_{std::exchange(other.mfn_, invalid_mfn)} {}
     TypeRef& operator=(TypeRef&&) = delete;
     ~TypeRef() {
         if (mfn_ != invalid_mfn)

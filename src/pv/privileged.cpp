@@ -38,7 +38,8 @@ PvPolicyInputs policy_of(PvVcpu const& v) {
     inputs.vcpu_id = v.id;
     inputs.features.invariant_tsc = v.domain.hardware;
     inputs.features.xstate_supported = arch::fpu_features();
-    // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth has.
+    // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth
+    // has.
     inputs.os_xsave = arch::fpu_has_xsave();
     inputs.xcr0 = v.xcr0;
     inputs.time.guest_khz = inputs.time.host_khz = static_cast<uint32_t>(tsc_hertz() / 1000);
@@ -71,7 +72,8 @@ bool port_is_ours(uint16_t port, unsigned size) {
 constexpr uint16_t pci_address_port = 0xcf8, pci_data_port = 0xcfc;
 
 bool is_pci_port(uint16_t port, unsigned size) {
-    return (port == pci_address_port && size == 4) || (port >= pci_data_port && port < pci_data_port + 4);
+    return (port == pci_address_port && size == 4) ||
+           (port >= pci_data_port && port < pci_data_port + 4);
 }
 
 /// Reading and writing through the guest's address space, as the instruction itself would.
@@ -172,7 +174,8 @@ public:
         case MsrRead::Kind::tsc:
             return arch::read_tsc();
         case MsrRead::Kind::vcpu:
-            if (index == arch::msr::fs_base || index == arch::msr::gs_base || index == arch::msr::kernel_gs_base)
+            if (index == arch::msr::fs_base || index == arch::msr::gs_base ||
+                index == arch::msr::kernel_gs_base)
                 return arch::read_msr(index);
             return uint64_t{0};
         default:
@@ -186,7 +189,8 @@ public:
         case MsrWrite::Kind::ignore:
             return {};
         case MsrWrite::Kind::vcpu:
-            if ((index == arch::msr::fs_base || index == arch::msr::gs_base || index == arch::msr::kernel_gs_base) &&
+            if ((index == arch::msr::fs_base || index == arch::msr::gs_base ||
+                 index == arch::msr::kernel_gs_base) &&
                 layout::is_canonical(value))
                 arch::write_msr(index, value);
             return {};
@@ -256,7 +260,8 @@ public:
     }
     Access<uint64_t> read_tsc() override { return arch::read_tsc(); }
     Access<> write_extended_control(uint32_t index, uint64_t value) override {
-        if (!v_.kernel_mode || index != 0 || !pv_xcr0_valid(value, host_cpuid, policy_of(v_).features) ||
+        if (!v_.kernel_mode || index != 0 ||
+            !pv_xcr0_valid(value, host_cpuid, policy_of(v_).features) ||
             (value & ~arch::fpu_features()))
             return raise(Vector::general_protection);
         v_.xcr0 = value;
@@ -278,7 +283,8 @@ public:
         return {};
     }
     Access<> set_interrupts(bool) override {
-        // PV kernels mask events, not interrupts; with I/O privilege the instruction has no effect, as on Xen.
+        // PV kernels mask events, not interrupts; with I/O privilege the instruction has no effect,
+        // as on Xen.
         if (v_.iopl >= (v_.kernel_mode ? 1 : 3))
             return {};
         return raise(Vector::general_protection);
@@ -296,8 +302,8 @@ class TableEnvironment final : public GuestEnvironment {
     Mfn table_;
 
     [[nodiscard]] bool here(GuestAddress a, size_t size) const {
-        return align_down(a.raw(), page_size) == page_ && (a.raw() & page_mask) + size <= page_size &&
-               (a.raw() & 7) + size <= 8;
+        return align_down(a.raw(), page_size) == page_ &&
+               (a.raw() & page_mask) + size <= page_size && (a.raw() & 7) + size <= 8;
     }
 
 public:
@@ -307,7 +313,8 @@ public:
     Access<> write(GuestAddress to, std::span<std::byte const> from) override {
         if (!here(to, from.size()))
             return emulate::unhandled();
-        Pte* const slot = direct<Pte>(PhysicalAddress{address_of(table_).raw() + (to.raw() & page_mask & ~7ull)});
+        Pte* const slot =
+            direct<Pte>(PhysicalAddress{address_of(table_).raw() + (to.raw() & page_mask & ~7ull)});
         for (;;) {
             Pte expected{__atomic_load_n(&slot->v, __ATOMIC_ACQUIRE)};
             Pte value = expected;
@@ -326,7 +333,8 @@ public:
             return emulate::unhandled();
         unsigned const shift = static_cast<unsigned>(at.raw() & 7) * 8;
         uint64_t const mask = size == 8 ? ~uint64_t{0} : ((uint64_t{1} << size * 8) - 1) << shift;
-        Pte* const slot = direct<Pte>(PhysicalAddress{address_of(table_).raw() + (at.raw() & page_mask & ~7ull)});
+        Pte* const slot =
+            direct<Pte>(PhysicalAddress{address_of(table_).raw() + (at.raw() & page_mask & ~7ull)});
         for (;;) {
             Pte found{__atomic_load_n(&slot->v, __ATOMIC_ACQUIRE)};
             auto const part = static_cast<emulate::Wide>((found.v & mask) >> shift);
@@ -342,7 +350,9 @@ public:
     }
 };
 
-CodeSize code_size(Registers const& r) { return r.cs == 0xe023 ? CodeSize::bits32 : CodeSize::bits64; }
+CodeSize code_size(Registers const& r) {
+    return r.cs == 0xe023 ? CodeSize::bits32 : CodeSize::bits64;
+}
 
 /// True if the outcome settles the matter.
 bool settle(PvVcpu& v, emulate::Outcome const& outcome) {
@@ -396,9 +406,11 @@ bool emulate_forced_cpuid(PvVcpu& v) {
                                "xen\x0f\xa2";
     Registers& r = v.registers();
     char bytes[7];
-    if (!copy_from_guest(bytes, GuestAddress{r.rip}, sizeof bytes) || memcmp(bytes, pattern, sizeof bytes) != 0)
+    if (!copy_from_guest(bytes, GuestAddress{r.rip}, sizeof bytes) ||
+        memcmp(bytes, pattern, sizeof bytes) != 0)
         return false;
-    CpuidResult const result = pv_cpuid(static_cast<uint32_t>(r.rax), static_cast<uint32_t>(r.rcx), host_cpuid, policy_of(v));
+    CpuidResult const result = pv_cpuid(static_cast<uint32_t>(r.rax), static_cast<uint32_t>(r.rcx),
+                                        host_cpuid, policy_of(v));
     r.rax = result.eax;
     r.rbx = result.ebx;
     r.rcx = result.ecx;
@@ -445,7 +457,8 @@ Result<int64_t> do_set_debugreg(Context& c, uint32_t index, uint64_t value) {
         v.debug[6] = (value & 0xe00f) | 0xffff0ff0;
         return 0;
     }
-    // No global-detect, and no I/O breakpoints: those would fire in Hearth. (Intel SDM vol. 3B, 18.2.4)
+    // No global-detect, and no I/O breakpoints: those would fire in Hearth. (Intel SDM vol.
+    // 3B, 18.2.4)
     for (unsigned i = 0; i < 4; ++i)
         if ((value >> (16 + 4 * i) & 3) == 2)
             return Errno::perm;

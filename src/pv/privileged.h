@@ -7,9 +7,11 @@
 
 namespace hearth::pv {
 
-/// The instruction at rip, which faulted with #GP: true if it was carried out or an exception delivered for it.
+/// The instruction at rip, which faulted with #GP: true if it was carried out or an exception
+/// delivered for it.
 bool emulate_privileged(PvVcpu& vcpu);
-/// The instruction at rip, which wrote to a write-protected page at `address`: true if that was one of its page tables.
+/// The instruction at rip, which wrote to a write-protected page at `address`: true if that was one
+/// of its page tables.
 bool emulate_page_table_write(PvVcpu& vcpu, uint64_t address);
 /// ud2 "xen" cpuid. (public/arch-x86/xen.h, XEN_EMULATE_PREFIX)
 bool emulate_forced_cpuid(PvVcpu& vcpu);

@@ -1,15 +1,16 @@
-// Exceptions and system calls that come out of a PV guest: which are Hearth's business, and which the guest's own.
-#include "arch/x86/asm.h"
+// Exceptions and system calls that come out of a PV guest: which are Hearth's business, and which
+// the guest's own.
 #include "arch/descriptors.h"
 #include "arch/intrinsics.h"
+#include "arch/x86/asm.h"
 #include "console/log.h"
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
-#include "hypercall/entry.h"
 #include "memory/layout.h"
 #include "pv/address_space.h"
 #include "pv/bounce.h"
 #include "pv/descriptor_tables.h"
+#include "pv/hypercall.h"
 #include "pv/privileged.h"
 #include "pv/vcpu.h"
 
@@ -37,21 +38,25 @@ void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
         if (offset < window_size) {
             if (map_ldt_page(v, offset))
                 return;
-            // A selector whose descriptor is not there: what the processor says where there is no window.
+            // A selector whose descriptor is not there: what the processor says where there is no
+            // window.
             return deliver_trap(v, Vector::general_protection,
-                                static_cast<uint32_t>(offset % ldt_offset & 0xfff8) | (offset >= ldt_offset ? 4 : 0));
+                                static_cast<uint32_t>(offset % ldt_offset & 0xfff8) |
+                                    (offset >= ldt_offset ? 4 : 0));
         }
         return deliver_page_fault(v, address, r.error_code & ~page_fault::present);
     }
     constexpr uint32_t write_to_present = page_fault::present | page_fault::write;
     if ((r.error_code & write_to_present) == write_to_present && v.kernel_mode &&
-        v.domain.assists(abi::VmAssist::writable_pagetables) && emulate_page_table_write(v, address))
+        v.domain.assists(abi::VmAssist::writable_pagetables) &&
+        emulate_page_table_write(v, address))
         return;
     deliver_page_fault(v, address, r.error_code);
 }
 
 void handle_general_protection(PvVcpu& v, Registers& r) {
-    // `int n` in ring 3 where the IDT says ring 0: the guest's own table decides. The error code names the gate.
+    // `int n` in ring 3 where the IDT says ring 0: the guest's own table decides. The error code
+    // names the gate.
     if (r.error_code & 2) {
         if (auto const vector = software_interrupt_at(v)) {
             if (v.traps[*vector].address && (v.kernel_mode || v.traps[*vector].privilege() == 3)) {
@@ -128,7 +133,8 @@ void guest_syscall32(Registers&) {
 
 void guest_sysenter(Registers& r) {
     PvVcpu& v = current();
-    r.rip = 0; // the instruction saves neither; the ABI's callback knows where its callers come from
+    r.rip =
+        0; // the instruction saves neither; the ABI's callback knows where its callers come from
     if (v.sysenter_callback.address == 0)
         return deliver_trap(v, Vector::general_protection);
     deliver_callback(v, v.sysenter_callback);
@@ -139,8 +145,8 @@ void guest_iret_fault(Registers& fault) {
     Registers& guest = v.registers();
     uint64_t const address = arch::read_cr2();
     bool const page_fault = fault.vector == static_cast<uint32_t>(Vector::page_fault);
-    // SAFETY: the general registers were already the guest's when iretq faulted; they move back up to where rip, cs,
-    // rflags, rsp and ss still stand. The two places may overlap.
+    // SAFETY: the general registers were already the guest's when iretq faulted; they move back up
+    // to where rip, cs, rflags, rsp and ss still stand. The two places may overlap.
     memmove(&guest, &fault, offsetof(Registers, error_code));
     guest.vector = 0;
     uint64_t const offset = address - v.window;
@@ -153,7 +159,7 @@ namespace hearth {
 void print_guest_state(Vcpu& vcpu) {
     PvVcpu& v = pv_vcpu(vcpu);
     print_registers(v.registers());
-    log_error("in the guest's {} mode, kernel stack {:x}, last fault address {:x}", v.kernel_mode ? "kernel" : "user",
-              v.kernel_sp, v.info ? v.info->cr2 : 0);
+    log_error("in the guest's {} mode, kernel stack {:x}, last fault address {:x}",
+              v.kernel_mode ? "kernel" : "user", v.kernel_sp, v.info ? v.info->cr2 : 0);
 }
 } // namespace hearth

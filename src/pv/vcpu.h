@@ -33,7 +33,8 @@ struct PvVcpu final : Vcpu {
     bool kernel_mode = true;
 
     TrapHandler traps[256]{};
-    Handler event_callback, failsafe_callback, syscall_callback, syscall32_callback, sysenter_callback, nmi_callback;
+    Handler event_callback, failsafe_callback, syscall_callback, syscall32_callback,
+        sysenter_callback, nmi_callback;
     uint64_t kernel_sp = 0;
     uint64_t kernel_ss = 0;
     bool task_switched = false; // the guest's CR0.TS

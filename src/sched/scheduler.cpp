@@ -1,6 +1,6 @@
-// Proportional share by virtual time, after Borrowed Virtual Time and its heirs: the runnable thread that is furthest
-// behind runs next; one that slept comes back no further behind than one slice, so that it answers quickly and cannot
-// hoard.
+// Proportional share by virtual time, after Borrowed Virtual Time and its heirs: the runnable
+// thread that is furthest behind runs next; one that slept comes back no further behind than one
+// slice, so that it answers quickly and cannot hoard.
 #include "arch/context.h"
 #include "arch/intrinsics.h"
 #include "console/log.h"
@@ -34,9 +34,9 @@ struct Scheduler {
         unsigned length = 0;
         Thread* running = nullptr;
         Thread* idle = nullptr;
-        Thread* previous = nullptr; // being switched away from
+        Thread* previous = nullptr;  // being switched away from
         Thread* displaced = nullptr; // `previous`, when it may no longer run here
-        uint64_t virtual_time = 0;  // never goes back
+        uint64_t virtual_time = 0;   // never goes back
         std::atomic<bool> reschedule{false};
         Timer slice_timer{slice_ended, nullptr};
     };
@@ -74,8 +74,8 @@ struct Scheduler {
         --cpu.length;
     }
 
-    /// Queues a runnable thread on `id`, whose lock is held, and has that CPU look: whoever should run next does, and the
-    /// slice of whoever goes on running is limited from now on.
+    /// Queues a runnable thread on `id`, whose lock is held, and has that CPU look: whoever should
+    /// run next does, and the slice of whoever goes on running is limited from now on.
     static void enqueue(unsigned id, Thread& t) {
         Cpu& cpu = cpus[id];
         t.cpu_ = id;
@@ -84,7 +84,8 @@ struct Scheduler {
             t.virtual_time_ = earliest;
         insert(cpu, t);
         bool const was_alone = cpu.length == 1;
-        bool const preempts = cpu.running->idle_ || t.virtual_time_ + slice / 8 < current_virtual_time(cpu);
+        bool const preempts =
+            cpu.running->idle_ || t.virtual_time_ + slice / 8 < current_virtual_time(cpu);
         if (was_alone || preempts) {
             cpu.reschedule.store(true);
             if (id != this_cpu_id())
@@ -104,11 +105,14 @@ struct Scheduler {
         }
     }
 
-    /// Virtual time is relative to a queue: what a thread is ahead or behind goes with it, within bounds.
+    /// Virtual time is relative to a queue: what a thread is ahead or behind goes with it, within
+    /// bounds.
     static uint64_t carry_over(uint64_t time, uint64_t from, uint64_t to) {
-        int64_t const ahead = std::clamp(static_cast<int64_t>(time - from), -static_cast<int64_t>(slice),
-                                         static_cast<int64_t>(10 * slice));
-        return ahead < 0 && to < static_cast<uint64_t>(-ahead) ? 0 : to + static_cast<uint64_t>(ahead);
+        int64_t const ahead =
+            std::clamp(static_cast<int64_t>(time - from), -static_cast<int64_t>(slice),
+                       static_cast<int64_t>(10 * slice));
+        return ahead < 0 && to < static_cast<uint64_t>(-ahead) ? 0
+                                                               : to + static_cast<uint64_t>(ahead);
     }
 
     static uint64_t current_virtual_time(Cpu const& cpu) {
@@ -116,7 +120,8 @@ struct Scheduler {
         return t.virtual_time_ + (now_ns() - t.times_.since) * default_weight / t.weight_;
     }
 
-    /// Where a thread that wakes should run: where it was if that is idle, else an idle CPU, else where it was.
+    /// Where a thread that wakes should run: where it was if that is idle, else an idle CPU, else
+    /// where it was.
     static unsigned choose(Thread const& t) {
         CpuMask const allowed = t.affinity_ & online_cpus();
         if (allowed.has(t.cpu_) && cpus[t.cpu_].running->idle_ && cpus[t.cpu_].length == 0)
@@ -124,7 +129,8 @@ struct Scheduler {
         unsigned best = t.cpu_;
         unsigned best_load = ~0u;
         allowed.each([&](unsigned id) {
-            unsigned const load = cpus[id].length + (cpus[id].running->idle_ ? 0 : 1) + (id == t.cpu_ ? 0 : 1);
+            unsigned const load =
+                cpus[id].length + (cpus[id].running->idle_ ? 0 : 1) + (id == t.cpu_ ? 0 : 1);
             if (load < best_load || (load == best_load && id == t.cpu_)) {
                 best_load = load;
                 best = id;
@@ -174,7 +180,8 @@ struct Scheduler {
         return *t;
     }
 
-    /// Switches from the running thread, which has been put where it belongs, to the best one. Lock held; released.
+    /// Switches from the running thread, which has been put where it belongs, to the best one. Lock
+    /// held; released.
     static void switch_away(Cpu& cpu, uint64_t now) __attribute__((release_capability(cpu.lock))) {
         Thread& previous = *cpu.running;
         cpu.reschedule.store(false);
@@ -253,7 +260,8 @@ struct Scheduler {
             if (!taken)
                 return false;
             take_off(from, *taken);
-            taken->virtual_time_ = carry_over(taken->virtual_time_, from.virtual_time, cpus[self].virtual_time);
+            taken->virtual_time_ =
+                carry_over(taken->virtual_time_, from.virtual_time, cpus[self].virtual_time);
         }
         LockGuard guard{cpus[self].lock};
         enqueue(self, *taken);

@@ -1,4 +1,5 @@
-// A thread of the hypervisor: a stack, a state, a place in a run queue. Every vCPU is one; so is each CPU's idle loop.
+// A thread of the hypervisor: a stack, a state, a place in a run queue. Every vCPU is one; so is
+// each CPU's idle loop.
 #pragma once
 
 #include "base/list.h"
@@ -16,7 +17,7 @@ enum class RunState : uint32_t { running = 0, runnable = 1, blocked = 2, offline
 /// How long a thread has been in each state.
 struct RunTimes {
     RunState state = RunState::offline;
-    uint64_t since = 0;    // system time at which `state` began
+    uint64_t since = 0;     // system time at which `state` began
     uint64_t spent[4] = {}; // ns, up to `since`
 };
 

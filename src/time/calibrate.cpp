@@ -7,7 +7,7 @@
 namespace hearth {
 namespace {
 
-constinit volatile uint64_t* hpet_registers = nullptr;
+constinit uint64_t volatile* hpet_registers = nullptr;
 constinit uint16_t pm_timer_port = 0;
 
 uint64_t read_hpet() { return hpet_registers[0xf0 / 8]; }
@@ -18,7 +18,8 @@ uint64_t read_pit() {
     return 0xffff - (low | uint64_t{arch::in8(0x42)} << 8);
 }
 
-/// A reading of both counters at what is as nearly the same time as can be had: the tightest of several tries.
+/// A reading of both counters at what is as nearly the same time as can be had: the tightest of
+/// several tries.
 struct Reading {
     uint64_t reference, tsc, width = ~uint64_t{0};
 };
@@ -37,7 +38,7 @@ Reading read_both(ReferenceCounter const& reference) {
 } // namespace
 
 ReferenceCounter hpet_counter(void* registers) {
-    hpet_registers = static_cast<volatile uint64_t*>(registers);
+    hpet_registers = static_cast<uint64_t volatile*>(registers);
     uint64_t const period = hpet_registers[0] >> 32; // in femtoseconds
     bool const wide = hpet_registers[0] >> 13 & 1;
     if (period == 0 || period > 100'000'000)
@@ -74,7 +75,8 @@ Calibration Calibration::begin(ReferenceCounter const& reference) {
     uint64_t const elapsed = (end.reference - start.reference) & reference.mask;
     c.first_reference_ = start.reference;
     c.first_tsc_ = start.tsc;
-    c.rough_ = {(end.tsc - start.tsc) * reference.hertz / elapsed, apic_ticks * reference.hertz / elapsed};
+    c.rough_ = {(end.tsc - start.tsc) * reference.hertz / elapsed,
+                apic_ticks * reference.hertz / elapsed};
     return c;
 }
 

@@ -10,7 +10,8 @@ struct Frequencies {
     uint64_t apic_hertz = 0; // of the timer as it is programmed
 };
 
-/// Measures in two steps, so that nobody waits: roughly over half a millisecond, then over however long start-up took.
+/// Measures in two steps, so that nobody waits: roughly over half a millisecond, then over however
+/// long start-up took.
 class Calibration {
     ReferenceCounter reference_;
     uint64_t first_reference_ = 0, first_tsc_ = 0;

@@ -25,9 +25,7 @@ struct CmosTime {
     bool operator==(CmosTime const&) const = default;
 };
 
-CmosTime read_cmos_time() {
-    return {{cmos(0), cmos(2), cmos(4), cmos(7), cmos(8), cmos(9)}};
-}
+CmosTime read_cmos_time() { return {{cmos(0), cmos(2), cmos(4), cmos(7), cmos(8), cmos(9)}}; }
 
 unsigned from_bcd(uint8_t v) { return (v >> 4) * 10u + (v & 15); }
 
@@ -42,7 +40,8 @@ uint64_t days_since_epoch(unsigned year, unsigned month, unsigned day) {
 } // namespace
 
 TimeScale TimeScale::from_frequency(uint64_t f) {
-    // ns = ticks * 1e9 / f. Scale f into (1e9, 2e9], so that the multiplier keeps 31 or more significant bits.
+    // ns = ticks * 1e9 / f. Scale f into (1e9, 2e9], so that the multiplier keeps 31 or more
+    // significant bits.
     TimeScale s;
     while (f > 2 * second) {
         f >>= 1;
@@ -72,13 +71,14 @@ uint64_t tsc_hertz() { return hertz; }
 TimeScale const& tsc_scale() { return scale; }
 
 uint64_t tsc_at(uint64_t ns) {
-    // From now on, not from the start: the scale of now_ns() and the frequency differ by a part in 2^31 or so, which
-    // would add up over weeks until every timer fired early, again and again.
+    // From now on, not from the start: the scale of now_ns() and the frequency differ by a part in
+    // 2^31 or so, which would add up over weeks until every timer fired early, again and again.
     constexpr uint64_t rounding = 8; // ticks that the difference can make in a second
     uint64_t const tsc = arch::read_tsc();
     uint64_t const now = scale.nanoseconds(tsc - start_tsc);
     uint64_t const wait = ns > now ? ns - now : 0;
-    return tsc + static_cast<uint64_t>(static_cast<unsigned __int128>(wait) * ticks_per_ns >> 32) + rounding;
+    return tsc + static_cast<uint64_t>(static_cast<unsigned __int128>(wait) * ticks_per_ns >> 32) +
+           rounding;
 }
 
 void fill_time_info(abi::VcpuTimeInfo& info) {
@@ -98,8 +98,10 @@ void set_wall_clock(uint64_t seconds, uint32_t nanoseconds, uint64_t at_system_t
     uint64_t const fraction = at_system_time % second;
     if (nanoseconds < fraction)
         --base_seconds;
-    uint64_t const base_nanoseconds = nanoseconds + (nanoseconds < fraction ? second : 0) - fraction;
-    wall_clock.with([&](WallClock& w) { w = {base_seconds, static_cast<uint32_t>(base_nanoseconds)}; });
+    uint64_t const base_nanoseconds =
+        nanoseconds + (nanoseconds < fraction ? second : 0) - fraction;
+    wall_clock.with(
+        [&](WallClock& w) { w = {base_seconds, static_cast<uint32_t>(base_nanoseconds)}; });
 }
 
 void wall_clock_from_rtc() {

@@ -8,7 +8,8 @@
 
 namespace hearth {
 
-/// ns = (ticks << shift) * multiplier >> 32, as guests compute it too. (public/xen.h, vcpu_time_info)
+/// ns = (ticks << shift) * multiplier >> 32, as guests compute it too. (public/xen.h,
+/// vcpu_time_info)
 struct TimeScale {
     uint32_t multiplier = 0;
     int8_t shift = 0;

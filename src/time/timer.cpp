@@ -102,8 +102,8 @@ void program_hardware(TimerHeap const& heap) {
         return arch::apic_timer_deadline(tsc_at(deadline));
     uint64_t const wait = deadline > now ? deadline - now : 0;
     uint64_t const ticks = wait * apic_hertz / 1'000'000'000 + 1;
-    arch::apic_timer_start(static_cast<uint32_t>(
-        std::min<uint64_t>(ticks, std::numeric_limits<uint32_t>::max())));
+    arch::apic_timer_start(
+        static_cast<uint32_t>(std::min<uint64_t>(ticks, std::numeric_limits<uint32_t>::max())));
 }
 
 } // namespace
@@ -143,7 +143,8 @@ void Timer::set(uint64_t deadline) {
         LockGuard guard{mine.lock};
         // Another CPU may be setting it too, under its own lock: only one of them may have it.
         int unset = -1;
-        if (!__atomic_compare_exchange_n(&cpu_, &unset, static_cast<int>(cpu), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        if (!__atomic_compare_exchange_n(&cpu_, &unset, static_cast<int>(cpu), false,
+                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             continue;
         deadline_ = deadline;
         mine.heap.insert(*this);

@@ -7,7 +7,8 @@
 
 namespace hearth {
 
-/// Calls `expired(argument)` once, on the CPU that it was set on, with interrupts off and no lock held.
+/// Calls `expired(argument)` once, on the CPU that it was set on, with interrupts off and no lock
+/// held.
 class Timer {
 public:
     using Function = void (*)(void* argument);
@@ -16,7 +17,8 @@ public:
     Timer& operator=(Timer const&) = delete;
     ~Timer() { stop(); }
 
-    /// Sets or moves it to `deadline` (system time, ns); one that has passed expires at once. On the calling CPU.
+    /// Sets or moves it to `deadline` (system time, ns); one that has passed expires at once. On
+    /// the calling CPU.
     void set(uint64_t deadline);
     void stop();
     [[nodiscard]] bool active() const { return cpu_ >= 0; }

@@ -1,4 +1,5 @@
-// abi/operations.h, event_channel.h and grant_table.h against the public headers. Compiling is passing.
+// abi/operations.h, event_channel.h and grant_table.h against the public headers. Compiling is
+// passing.
 #include "abi/abi_check.h"
 
 #include "abi/event_channel.h"

@@ -1,7 +1,9 @@
-// A hostile guest kernel: any hypercall with any argument, any exception with any instruction at rip. After each step
-// its frames must add up, and no processor may still have a way to write to a table.
+// A hostile guest kernel: any hypercall with any argument, any exception with any instruction at
+// rip. After each step its frames must add up, and no processor may still have a way to write to a
+// table.
 //
-// Guests leave some memory behind, so run it in stretches of some 10,000 inputs: -runs=10000, or -fork=1.
+// Guests leave some memory behind, so run it in stretches of some 10,000 inputs: -runs=10000, or
+// -fork=1.
 #include "unit/frame_accounting.h"
 
 #include "abi/operations.h"
@@ -35,7 +37,12 @@ class FuzzedGuest {
     TlbModel tlb_;
 
     Mfn frame(uint64_t n) {
-        Mfn const special[] = {guest_.l4, guest_.l3, guest_.l2, guest_.l1, guest_.argument_page, guest_.domain.shared_info_frame};
+        Mfn const special[] = {guest_.l4,
+                               guest_.l3,
+                               guest_.l2,
+                               guest_.l1,
+                               guest_.argument_page,
+                               guest_.domain.shared_info_frame};
         n %= frame_count + std::size(special);
         return n < frame_count ? frames_[n] : special[n - frame_count];
     }
@@ -51,7 +58,8 @@ class FuzzedGuest {
         case 3: // a machine address, the low bits a command
             return (frame(kind >> 3).raw() << page_shift) + (in.number(2) & 0xfff);
         case 4: // a page-table entry
-            return (frame(kind >> 3).raw() << page_shift) | (in.number(1) | pte::present | pte::user);
+            return (frame(kind >> 3).raw() << page_shift) |
+                   (in.number(1) | pte::present | pte::user);
         case 5:
             return domid_self;
         case 6:
@@ -72,7 +80,8 @@ class FuzzedGuest {
         constexpr uint32_t vectors[] = {1, 3, 6, 7, 13, 14, 14, 14, 0x80};
         uint32_t const vector = vectors[in.number(1) % std::size(vectors)];
         auto const error = static_cast<uint32_t>(in.number(1));
-        uint64_t const address = value(in), instruction = Guest::argument_address + (in.number(2) & 0xfff);
+        uint64_t const address = value(in),
+                       instruction = Guest::argument_address + (in.number(2) & 0xfff);
         uint64_t const rax = value(in), rcx = value(in);
         return guest_.run([&] {
             Registers& r = guest_.vcpu().registers();
@@ -93,7 +102,8 @@ class FuzzedGuest {
         Mfn const target = frame(in.number(1));
         uint64_t const offset = in.number(2) & 0xff8, v = value(in);
         TypeWord const word = page_at(target).type_word();
-        bool const mine = page_at(target).state == PageState::guest && page_at(target).owner == guest_.domain.id;
+        bool const mine =
+            page_at(target).state == PageState::guest && page_at(target).owner == guest_.domain.id;
         if (mine && (word.count() == 0 || word.type() == PageType::writable))
             *reinterpret_cast<uint64_t*>(direct<char>(target) + offset) = v;
     }

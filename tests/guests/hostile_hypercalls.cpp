@@ -7,7 +7,8 @@ using namespace hearth::abi;
 
 namespace {
 
-/// Addresses that a guest must not be able to make the hypervisor touch, or that are not mapped, or wrap.
+/// Addresses that a guest must not be able to make the hypervisor touch, or that are not mapped, or
+/// wrap.
 uint64_t const wild[] = {0,
                          1,
                          8,
@@ -25,8 +26,8 @@ uint64_t const wild[] = {0,
                          0xffffffffffffffff};
 
 bool must_not_be_called(uint64_t number) {
-    // They would end the guest or the test by doing what they are asked: iret takes any frame it can read, sched_op
-    // blocks and shuts down.
+    // They would end the guest or the test by doing what they are asked: iret takes any frame it
+    // can read, sched_op blocks and shuts down.
     return number == 23 || number == 29;
 }
 
@@ -37,7 +38,9 @@ uint64_t random() {
     seed ^= seed << 17;
     return seed;
 }
-uint64_t argument() { return random() % 3 ? wild[random() % (sizeof wild / sizeof wild[0])] : random() % 64; }
+uint64_t argument() {
+    return random() % 3 ? wild[random() % (sizeof wild / sizeof wild[0])] : random() % 64;
+}
 
 } // namespace
 
@@ -47,7 +50,8 @@ void guest_main() {
             continue;
         for (unsigned round = 0; round < 200; ++round) {
             uint64_t const a = argument(), b = argument(), c = argument();
-            // Counts are kept small where they are real work, and fpu_taskswitch(1) would trap nothing here.
+            // Counts are kept small where they are real work, and fpu_taskswitch(1) would trap
+            // nothing here.
             hypercall(number, a, b, c, argument(), argument());
         }
     }
@@ -55,7 +59,8 @@ void guest_main() {
     EXPECT(hypercall(uint64_t{1} << 40) == -38);
     EXPECT(hypercall(Hypercall::xen_version, 0, 0) == (4 << 16 | 17));
     // Pointers into the hypervisor: never written, always a fault.
-    for (uint64_t address : {0xffff800000000000, 0xffff828000200000, 0xffff840000100000, 0xffff87fffffff000}) {
+    for (uint64_t address :
+         {0xffff800000000000, 0xffff828000200000, 0xffff840000100000, 0xffff87fffffff000}) {
         EXPECT(hypercall(Hypercall::xen_version, 1, address) == -14);
         EXPECT(hypercall(Hypercall::multicall, address, 1) == -14);
         EXPECT(hypercall(Hypercall::memory_op, 12, address) == -14);

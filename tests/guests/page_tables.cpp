@@ -1,4 +1,5 @@
-// What a guest must not be able to do with its page tables. (The classes of XSA-148, 182, 212, 213, 240, 242)
+// What a guest must not be able to do with its page tables. (The classes of XSA-148, 182, 212, 213,
+// 240, 242)
 #include "library/guest.h"
 
 char const guest_name[] = "page_tables";
@@ -10,7 +11,8 @@ namespace {
 constexpr int64_t inval = -22;
 
 void writable_mapping_of_a_table() {
-    // A page that is in use as a table cannot be mapped writable, and a writable one cannot become a table.
+    // A page that is in use as a table cannot be mapped writable, and a writable one cannot become
+    // a table.
     void* const spare = page();
     uint64_t const l1 = entry_address(spare, 1) / page_size;
     EXPECT(update_va_mapping(spare, entry(l1, present | writable | user)) == inval);
@@ -56,7 +58,8 @@ void pins_and_counts() {
     EXPECT(mmuext(MmuExtCommand::pin_l2_table, mfn_of(table)) == inval);
     EXPECT(update_va_mapping(table, entry(mfn_of(table), present | writable | user)) == inval);
     // A table whose entry maps the table itself writable.
-    EXPECT(mmu_update(mfn_of(table) * page_size, entry(mfn_of(table), present | writable)) == inval);
+    EXPECT(mmu_update(mfn_of(table) * page_size, entry(mfn_of(table), present | writable)) ==
+           inval);
     EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == 0);
     EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == inval);
     EXPECT(update_va_mapping(table, entry(mfn_of(table), present | writable | user)) == 0);
@@ -83,7 +86,8 @@ void writes_by_emulation() {
     EXPECT(!probe([](void*) { slot[4] = bad; }, nullptr));
     EXPECT(last_trap.vector == 13 || last_trap.vector == 14);
     EXPECT(table[4] == 0);
-    EXPECT(probe([](void*) { __atomic_exchange_n(&slot[3], uint64_t{0}, __ATOMIC_SEQ_CST); }, nullptr));
+    EXPECT(probe([](void*) { __atomic_exchange_n(&slot[3], uint64_t{0}, __ATOMIC_SEQ_CST); },
+                 nullptr));
     EXPECT(table[3] == 0);
     EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == 0);
 }

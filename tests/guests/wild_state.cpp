@@ -1,4 +1,5 @@
-// Jumps to where nothing can be, bad selectors, flags and handlers: the guest gets a trap or dies, Hearth goes on.
+// Jumps to where nothing can be, bad selectors, flags and handlers: the guest gets a trap or dies,
+// Hearth goes on.
 #include "library/guest.h"
 
 char const guest_name[] = "wild_state";
@@ -16,7 +17,8 @@ void load_selector(void* selector) {
 
 /// Returns by the hypercall to whatever the frame says.
 void iret_to(uint64_t rip, uint64_t cs, uint64_t flags, uint64_t ss) {
-    asm volatile("mov %%rsp, %%rbx; push %3; push %%rbx; push %2; push %1; push %0; push $0; push $0; push $0; push $0;"
+    asm volatile("mov %%rsp, %%rbx; push %3; push %%rbx; push %2; push %1; push %0; push $0; push "
+                 "$0; push $0; push $0;"
                  "mov $23, %%eax; syscall"
                  :
                  : "r"(rip), "r"(cs), "r"(flags), "r"(ss)
@@ -26,16 +28,19 @@ void iret_to(uint64_t rip, uint64_t cs, uint64_t flags, uint64_t ss) {
 } // namespace
 
 void guest_main() {
-    for (uint64_t address : {uint64_t{0}, uint64_t{0x0000800000000000}, uint64_t{0xffff828000200000},
-                             uint64_t{0xffff800000000000}, uint64_t{0xdead00000000beef}}) {
+    for (uint64_t address :
+         {uint64_t{0}, uint64_t{0x0000800000000000}, uint64_t{0xffff828000200000},
+          uint64_t{0xffff800000000000}, uint64_t{0xdead00000000beef}}) {
         target = address;
         EXPECT(!probe(jump, nullptr));
     }
-    for (uint64_t selector : {uint64_t{0x10}, uint64_t{0x7ff8}, uint64_t{0xfff8}, uint64_t{0xe040}, uint64_t{0xe00b}, uint64_t{0x000f}})
+    for (uint64_t selector : {uint64_t{0x10}, uint64_t{0x7ff8}, uint64_t{0xfff8}, uint64_t{0xe040},
+                              uint64_t{0xe00b}, uint64_t{0x000f}})
         EXPECT(!probe(load_selector, reinterpret_cast<void*>(selector)));
     EXPECT(probe(load_selector, nullptr));
 
-    // Frames for iret that cannot be returned to: the failsafe callback or a trap, at a place of our choosing.
+    // Frames for iret that cannot be returned to: the failsafe callback or a trap, at a place of
+    // our choosing.
     EXPECT(!probe([](void*) { iret_to(0x0000800000000000, 0xe030, 0x202, 0xe02b); }, nullptr));
     EXPECT(!probe([](void*) { iret_to(0xffffffff80100000, 0x1230, 0x202, 0xe02b); }, nullptr));
     EXPECT(!probe([](void*) { iret_to(0xffffffff80100000, 0xe030, 0x202, 0x7770); }, nullptr));

@@ -53,13 +53,15 @@ TEST(Allocator, RandomBlocksNeverOverlapAndMergeBack) {
             auto const after = live.lower_bound(first);
             ASSERT_TRUE(after == live.end() || after->first >= first + size);
             ASSERT_TRUE(after == live.begin() ||
-                        std::prev(after)->first + (uint64_t{1} << std::prev(after)->second.order) <= first);
+                        std::prev(after)->first + (uint64_t{1} << std::prev(after)->second.order) <=
+                            first);
             Block const block{*got, order, random()};
             for (uint64_t k = 0; k < size; ++k)
                 *direct<uint64_t>(block.first + k) = block.stamp + k;
             live[first] = block;
         } else {
-            auto victim = live.lower_bound(live.begin()->first + random() % (live.rbegin()->first - live.begin()->first + 1));
+            auto victim = live.lower_bound(
+                live.begin()->first + random() % (live.rbegin()->first - live.begin()->first + 1));
             if (victim == live.end())
                 --victim;
             ASSERT_TRUE(whole(victim->second));
@@ -113,7 +115,8 @@ TEST(Allocator, AFreedFrameIsFlushedBeforeItsNextUse) {
     Mfn const again = *allocate_frames(0);
     ASSERT_EQ(again, frame);
     for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
-        EXPECT_GT(host::cpu_state(cpu).cr3_loads, loads[cpu]) << "CPU " << cpu << " was not flushed";
+        EXPECT_GT(host::cpu_state(cpu).cr3_loads, loads[cpu])
+            << "CPU " << cpu << " was not flushed";
     // And only once: everyone has flushed since.
     for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
         loads[cpu] = host::cpu_state(cpu).cr3_loads;

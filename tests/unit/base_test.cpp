@@ -11,14 +11,16 @@ namespace hearth::test {
 namespace {
 
 TEST(ClampIndex, KeepsWhatFitsAndZeroesTheRest) {
-    constexpr uint64_t sizes[] = {1, 2, 63, 64, 4096, uint64_t{1} << 32, uint64_t{1} << 63, ~uint64_t{0}};
+    constexpr uint64_t sizes[] = {
+        1, 2, 63, 64, 4096, uint64_t{1} << 32, uint64_t{1} << 63, ~uint64_t{0}};
     std::mt19937_64 random{3};
     for (uint64_t const size : sizes) {
         EXPECT_EQ(clamp_index(0, size), 0u);
         EXPECT_EQ(clamp_index(size - 1, size), size - 1);
         EXPECT_EQ(clamp_index(size, size), 0u);
         EXPECT_EQ(clamp_index(~uint64_t{0}, size), 0u);
-        EXPECT_EQ(clamp_index(uint64_t{1} << 63, size), size > uint64_t{1} << 63 ? uint64_t{1} << 63 : 0u);
+        EXPECT_EQ(clamp_index(uint64_t{1} << 63, size),
+                  size > uint64_t{1} << 63 ? uint64_t{1} << 63 : 0u);
         for (unsigned i = 0; i < 1000; ++i) {
             uint64_t const index = random();
             EXPECT_EQ(clamp_index(index, size), index < size ? index : 0u);
@@ -88,8 +90,7 @@ TEST(LockRanksDeathTest, FallingOrderPanics) {
     boot_machine();
     testing::GTEST_FLAG(death_test_style) = "threadsafe";
     SpinLock low{Rank::domain}, high{Rank::timer};
-    EXPECT_DEATH((take(high), take(low)),
-        "lock of rank 2 taken while holding rank 8");
+    EXPECT_DEATH((take(high), take(low)), "lock of rank 2 taken while holding rank 8");
 }
 
 TEST(LockRanksDeathTest, TheSameRankTwicePanicsUnlessAsked) {
@@ -108,8 +109,7 @@ TEST(LockRanksDeathTest, NoPreemptionWithALockHeld) {
     boot_machine();
     testing::GTEST_FLAG(death_test_style) = "threadsafe";
     SpinLock lock{Rank::event};
-    EXPECT_DEATH((take(lock), preempt_point()),
-        "preemption point with a lock held");
+    EXPECT_DEATH((take(lock), preempt_point()), "preemption point with a lock held");
 }
 
 TEST(LockRanks, ReleaseInAnyOrder) {
@@ -128,7 +128,9 @@ TEST(LockRanks, ReleaseInAnyOrder) {
 TEST(Format, ExtremesAndOddPatterns) {
     TextBuffer<200> b;
     format(b, "{} {} {:x} {:020} {:3}|{}", INT64_MIN, ~uint64_t{0}, int64_t{-1}, 7u, "ab", true);
-    EXPECT_EQ(b.view(), "-9223372036854775808 18446744073709551615 ffffffffffffffff 00000000000000000007 ab |true");
+    EXPECT_EQ(
+        b.view(),
+        "-9223372036854775808 18446744073709551615 ffffffffffffffff 00000000000000000007 ab |true");
     TextBuffer<100> c;
     format(c, "{}{}", 'x');
     EXPECT_EQ(c.view(), "x{?}");

@@ -13,19 +13,22 @@ constexpr uint64_t second = 1'000'000'000;
 
 TEST(TimeScale, IsAccurateAtEveryFrequency) {
     std::mt19937_64 random{5};
-    std::vector<uint64_t> frequencies{1'000'000, 14'318'180, second - 1, second, second + 1, 2 * second - 1, 2 * second,
-                                      2 * second + 1, 2'400'000'000, 4 * second, 10 * second, 65 * second};
+    std::vector<uint64_t> frequencies{1'000'000,     14'318'180,     second - 1,  second,
+                                      second + 1,    2 * second - 1, 2 * second,  2 * second + 1,
+                                      2'400'000'000, 4 * second,     10 * second, 65 * second};
     for (unsigned i = 0; i < 2000; ++i)
         frequencies.push_back(1'000'000 + random() % (20 * second));
     for (uint64_t const f : frequencies) {
         TimeScale const scale = TimeScale::from_frequency(f);
         EXPECT_GE(scale.multiplier, 1u << 31) << f; // or precision would be lost
-        for (uint64_t const ticks : {uint64_t{0}, uint64_t{1}, f, f * 60, f * 3600, f * 86400, f * 86400 * 30, random() % (f * 1000)}) {
+        for (uint64_t const ticks : {uint64_t{0}, uint64_t{1}, f, f * 60, f * 3600, f * 86400,
+                                     f * 86400 * 30, random() % (f * 1000)}) {
             long double const exact = static_cast<long double>(ticks) * second / f;
             long double const got = scale.nanoseconds(ticks);
             // A part in 2^31, and what shifts to the right drop of ticks and frequency.
             EXPECT_NEAR(static_cast<double>(got - exact), 0.0,
-                        static_cast<double>(exact / (1ll << 31) + 70 + exact * 64 / static_cast<long double>(f)))
+                        static_cast<double>(exact / (1ll << 31) + 70 +
+                                            exact * 64 / static_cast<long double>(f)))
                 << f << " Hz, " << ticks << " ticks";
         }
     }
@@ -33,7 +36,8 @@ TEST(TimeScale, IsAccurateAtEveryFrequency) {
 
 TEST(TimeScale, NeverGoesBack) {
     std::mt19937_64 random{6};
-    for (uint64_t const f : {uint64_t{3'000'000}, second / 3, second, 2'893'305'123ul, 5 * second}) {
+    for (uint64_t const f :
+         {uint64_t{3'000'000}, second / 3, second, 2'893'305'123ul, 5 * second}) {
         TimeScale const scale = TimeScale::from_frequency(f);
         uint64_t ticks = random() % (f * 1000), before = 0;
         for (unsigned i = 0; i < 20000; ++i, ticks += random() % 7) {
@@ -51,7 +55,10 @@ TEST(Clock, GuestsComputeTheSameTime) {
     fill_time_info(info);
     uint64_t ticks = host::tsc - info.tsc_timestamp;
     ticks = info.tsc_shift < 0 ? ticks >> -info.tsc_shift : ticks << info.tsc_shift;
-    uint64_t const guest = info.system_time + static_cast<uint64_t>((static_cast<unsigned __int128>(ticks) * info.tsc_to_system_mul) >> 32);
+    uint64_t const guest =
+        info.system_time +
+        static_cast<uint64_t>((static_cast<unsigned __int128>(ticks) * info.tsc_to_system_mul) >>
+                              32);
     EXPECT_EQ(guest, now_ns());
 }
 
@@ -107,16 +114,20 @@ void set_cmos(tm const& t, Digits digits, Hours hours) {
     if (hours == Hours::of_24)
         cmos.registers[4] = coded(t.tm_hour);
     else
-        cmos.registers[4] = static_cast<uint8_t>(coded(t.tm_hour % 12 ? t.tm_hour % 12 : 12) | (t.tm_hour >= 12 ? 0x80 : 0));
+        cmos.registers[4] = static_cast<uint8_t>(coded(t.tm_hour % 12 ? t.tm_hour % 12 : 12) |
+                                                 (t.tm_hour >= 12 ? 0x80 : 0));
     cmos.registers[7] = coded(t.tm_mday);
     cmos.registers[8] = coded(t.tm_mon + 1);
     cmos.registers[9] = coded(t.tm_year % 100);
-    cmos.registers[0x0b] = static_cast<uint8_t>((digits == Digits::binary ? 4 : 0) | (hours == Hours::of_24 ? 2 : 0));
+    cmos.registers[0x0b] =
+        static_cast<uint8_t>((digits == Digits::binary ? 4 : 0) | (hours == Hours::of_24 ? 2 : 0));
 }
 
 uint64_t seconds_now() {
     WallClock const base = wall_clock_base();
-    return static_cast<uint64_t>((static_cast<unsigned __int128>(base.seconds) * second + base.nanoseconds + now_ns()) / second);
+    return static_cast<uint64_t>(
+        (static_cast<unsigned __int128>(base.seconds) * second + base.nanoseconds + now_ns()) /
+        second);
 }
 
 class CmosTest : public testing::Test {
@@ -130,7 +141,8 @@ protected:
 
 TEST_F(CmosTest, EveryDateAndFormat) {
     std::mt19937_64 random{1999};
-    std::vector<time_t> times{951782399, 951782400, 1709164800, 1735689599, 1735689600}; // around leap days and years
+    std::vector<time_t> times{951782399, 951782400, 1709164800, 1735689599,
+                              1735689600}; // around leap days and years
     for (unsigned i = 0; i < 500; ++i)
         times.push_back(static_cast<time_t>(946684800 + random() % 3155760000)); // 2000 to 2099
     for (time_t const when : times) {

@@ -1,4 +1,5 @@
-// Event channels as guests use them: through the hypercall, with the shared memory read the way that kernels do.
+// Event channels as guests use them: through the hypercall, with the shared memory read the way
+// that kernels do.
 #include "fake_machine.h"
 
 #include "abi/event_channel.h"
@@ -23,8 +24,9 @@ public:
     template <class T>
     int64_t operation(EventOperation command, T& argument_value, unsigned n = 0) {
         argument<T>() = argument_value;
-        auto const result = hypercall(abi::Hypercall::event_channel_op, static_cast<uint64_t>(command), argument_address,
-                                      0, 0, 0, 0, n);
+        auto const result =
+            hypercall(abi::Hypercall::event_channel_op, static_cast<uint64_t>(command),
+                      argument_address, 0, 0, 0, 0, n);
         argument_value = argument<T>();
         return result.value_or(-1000);
     }
@@ -43,9 +45,13 @@ public:
         return request;
     }
     [[nodiscard]] abi::SharedInfo& shared() const { return *domain.shared_info; }
-    [[nodiscard]] bool pending(uint32_t port) const { return shared().event_pending[port / 64] >> (port % 64) & 1; }
+    [[nodiscard]] bool pending(uint32_t port) const {
+        return shared().event_pending[port / 64] >> (port % 64) & 1;
+    }
     /// The upcall, if there was one since the last look.
-    bool take_upcall(unsigned n = 0) { return std::exchange(vcpu(n).info->upcall_pending, uint8_t{0}); }
+    bool take_upcall(unsigned n = 0) {
+        return std::exchange(vcpu(n).info->upcall_pending, uint8_t{0});
+    }
 };
 
 constexpr int64_t inval = -22, exist = -17, noent = -2;
@@ -116,7 +122,8 @@ TEST(TwoLevelEvents, AChannelToOneself) {
     EXPECT_EQ(guest.simple(EventOperation::send, bind.local_port), 0);
     EXPECT_TRUE(guest.pending(offer.port));
     EXPECT_EQ(guest.simple(EventOperation::close, offer.port), 0);
-    EXPECT_EQ(guest.status(bind.local_port).status, static_cast<uint32_t>(abi::EventState::unbound));
+    EXPECT_EQ(guest.status(bind.local_port).status,
+              static_cast<uint32_t>(abi::EventState::unbound));
 }
 
 TEST(TwoLevelEvents, VirtualInterruptsBindOnce) {
@@ -127,9 +134,11 @@ TEST(TwoLevelEvents, VirtualInterruptsBindOnce) {
     EXPECT_EQ(guest.operation(EventOperation::bind_virq, request), exist);
     send_virq(guest.vcpu(1), abi::virq_timer);
     EXPECT_TRUE(guest.pending(port));
-    EXPECT_EQ(guest.simple(EventOperation::send, port), inval) << "a guest does not raise those itself";
+    EXPECT_EQ(guest.simple(EventOperation::send, port), inval)
+        << "a guest does not raise those itself";
     abi::BindVirq wrong{abi::virq_con_ring, 1, 0};
-    EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), inval) << "a domain's, on vCPU 0 only";
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), inval)
+        << "a domain's, on vCPU 0 only";
     wrong = {abi::virq_count, 0, 0};
     EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), inval);
     wrong = {~0u, 0, 0};
@@ -137,7 +146,8 @@ TEST(TwoLevelEvents, VirtualInterruptsBindOnce) {
     wrong = {abi::virq_timer, 2, 0};
     EXPECT_EQ(guest.operation(EventOperation::bind_virq, wrong), noent);
     abi::BindVcpu move{port, 0};
-    EXPECT_EQ(guest.operation(EventOperation::bind_vcpu, move), inval) << "the timer stays with its vCPU";
+    EXPECT_EQ(guest.operation(EventOperation::bind_vcpu, move), inval)
+        << "the timer stays with its vCPU";
     EXPECT_EQ(guest.simple(EventOperation::close, port), 0);
     request = {abi::virq_timer, 1, 0};
     EXPECT_EQ(guest.operation(EventOperation::bind_virq, request), 0);
@@ -146,7 +156,8 @@ TEST(TwoLevelEvents, VirtualInterruptsBindOnce) {
 TEST(TwoLevelEvents, HostilePortsAreRefused) {
     EventGuest guest;
     for (uint32_t const port : {0u, 1u, 77u, 4095u, 4096u, 0x1ffffu, 0x20000u, 0x80000000u, ~0u})
-        for (auto const command : {EventOperation::close, EventOperation::send, EventOperation::unmask})
+        for (auto const command :
+             {EventOperation::close, EventOperation::send, EventOperation::unmask})
             EXPECT_EQ(guest.simple(command, port), inval) << port;
     EXPECT_EQ(*guest.hypercall(abi::Hypercall::event_channel_op, 99, Guest::argument_address), -38);
     EXPECT_EQ(*guest.hypercall(abi::Hypercall::event_channel_op, 4, 0xffff800000000000), -14);
@@ -181,7 +192,8 @@ TEST(Poll, SleepsUntilItsEventOrItsTime) {
     auto const poll = [&](uint64_t timeout) {
         guest.argument<abi::SchedPoll>() = {Guest::argument_address + 0x100, 1, 0, timeout};
         guest.argument<uint32_t>(0x100) = port;
-        return guest.hypercall(abi::Hypercall::sched_op, static_cast<uint64_t>(abi::SchedOperation::poll),
+        return guest.hypercall(abi::Hypercall::sched_op,
+                               static_cast<uint64_t>(abi::SchedOperation::poll),
                                Guest::argument_address);
     };
     EXPECT_FALSE(poll(0)) << "nothing is pending: it sleeps";
@@ -205,7 +217,8 @@ public:
     std::map<uint32_t, unsigned> handled;
     uint32_t heads[abi::fifo::priorities]{};
 
-    explicit FifoGuest(unsigned ports) : EventGuest{1}, control_page{new_frame()}, word_page{new_frame()} {
+    explicit FifoGuest(unsigned ports)
+        : EventGuest{1}, control_page{new_frame()}, word_page{new_frame()} {
         abi::InitControl init{control_page.raw(), 0, 0, 0, {}};
         EXPECT_EQ(operation(EventOperation::init_control, init), 0);
         EXPECT_EQ(init.link_bits, abi::fifo::link_bits);
@@ -216,7 +229,9 @@ public:
             EXPECT_EQ(operation(EventOperation::set_priority, priority), 0);
         }
     }
-    [[nodiscard]] abi::fifo::ControlBlock& control() const { return *direct<abi::fifo::ControlBlock>(control_page); }
+    [[nodiscard]] abi::fifo::ControlBlock& control() const {
+        return *direct<abi::fifo::ControlBlock>(control_page);
+    }
     [[nodiscard]] uint32_t& word(uint32_t port) const { return direct<uint32_t>(word_page)[port]; }
 
     void consume(unsigned most = ~0u) {
@@ -256,7 +271,8 @@ TEST(FifoEvents, EveryEventArrivesOnceWhateverTheOrder) {
             EXPECT_EQ(guest.simple(EventOperation::unmask, port), 0);
             break;
         case 3: {
-            abi::SetPriority priority{port, static_cast<uint32_t>(random() % abi::fifo::priorities)};
+            abi::SetPriority priority{port,
+                                      static_cast<uint32_t>(random() % abi::fifo::priorities)};
             EXPECT_EQ(guest.operation(EventOperation::set_priority, priority), 0);
             break;
         }
@@ -316,19 +332,22 @@ TEST(FifoEvents, PagesOfWordsAreCheckedAndHeld) {
     FifoGuest guest{1};
     abi::InitControl twice{guest.new_frame().raw(), 0, 0, 0, {}};
     EXPECT_EQ(guest.operation(EventOperation::init_control, twice), exist);
-    for (uint32_t const offset : {1u, 4u, uint32_t{page_size}, ~0u & ~7u, uint32_t{page_size} - 64}) {
+    for (uint32_t const offset :
+         {1u, 4u, uint32_t{page_size}, ~0u & ~7u, uint32_t{page_size} - 64}) {
         abi::InitControl bad{guest.new_frame().raw(), offset, 0, 0, {}};
         EXPECT_LT(guest.operation(EventOperation::init_control, bad), 0) << offset;
     }
     abi::InitControl nobody{guest.new_frame().raw(), 0, 7, 0, {}};
     EXPECT_EQ(guest.operation(EventOperation::init_control, nobody), noent);
-    for (uint64_t const frame : {guest.l1.raw(), uint64_t{5}, ~uint64_t{0}, guest.domain.shared_info_frame.raw() + (1ul << 40)}) {
+    for (uint64_t const frame : {guest.l1.raw(), uint64_t{5}, ~uint64_t{0},
+                                 guest.domain.shared_info_frame.raw() + (1ul << 40)}) {
         abi::ExpandArray bad{frame};
         EXPECT_LT(guest.operation(EventOperation::expand_array, bad), 0) << frame;
     }
     // A page that Hearth writes to cannot become a table.
     guest.argument<abi::MmuExtOp>() = {0, 0, guest.word_page.raw(), 0};
-    EXPECT_LT(*guest.hypercall(abi::Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self), 0);
+    EXPECT_LT(
+        *guest.hypercall(abi::Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self), 0);
 }
 
 TEST(FifoEvents, WhatIsPendingBeforeTheChangeIsSeenAfterIt) {

@@ -8,7 +8,6 @@
 #include "console/console.h"
 #include "console/log.h"
 #include "cpu/cpu.h"
-#include "hypercall/entry.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 #include "memory/paging.h"
@@ -16,6 +15,7 @@
 #include "pv/address_space.h"
 #include "pv/descriptor_tables.h"
 #include "pv/domain.h"
+#include "pv/hypercall.h"
 #include "pv/page_type.h"
 #include "time/clock.h"
 #include "time/timer.h"
@@ -23,8 +23,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <memory>
 #include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -53,7 +53,8 @@ inline std::map<Registers*, std::function<void(Registers&)>>& guest_steps() {
     return steps;
 }
 
-/// What stands for a guest's code: does what the driver prepared, once each time that its CPU is let run.
+/// What stands for a guest's code: does what the driver prepared, once each time that its CPU is
+/// let run.
 [[noreturn]] inline void guest_code(Registers& frame) {
     for (;;) {
         if (auto step = std::exchange(guest_steps()[&frame], nullptr))
@@ -103,7 +104,8 @@ inline void take_interrupts(unsigned cpu) {
     host::set_current_cpu(before);
 }
 
-/// One round: every CPU takes its interrupts and goes on until it has nothing to do or its guest's step is done.
+/// One round: every CPU takes its interrupts and goes on until it has nothing to do or its guest's
+/// step is done.
 inline void run_all_cpus() {
     for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
         take_interrupts(cpu);
@@ -120,7 +122,9 @@ public:
     Mfn l4, l3, l2, l1, argument_page;
 
     /// `ready` of its vCPUs could be brought up at once; the others are as a toolstack leaves them.
-    explicit Guest(unsigned vcpus = 1, unsigned ready = ~0u, bool hardware = false, uint64_t maximum = 4096) : domain{make_domain(vcpus, hardware)} {
+    explicit Guest(unsigned vcpus = 1, unsigned ready = ~0u, bool hardware = false,
+                   uint64_t maximum = 4096)
+        : domain{make_domain(vcpus, hardware)} {
         domain.pages.with([&](PageList& list) { list.maximum = maximum; });
         for (Mfn* frame : {&l4, &l3, &l2, &l1, &argument_page})
             *frame = new_frame();
@@ -130,7 +134,8 @@ public:
         entry(l1, 1) = Pte::make(argument_page, table_flags);
         for (unsigned i = 0; i < vcpus && i < ready; ++i) {
             pv::PvVcpu& v = vcpu(i);
-            // The type machinery may reschedule, so it runs as any hypervisor code: on a CPU's flow.
+            // The type machinery may reschedule, so it runs as any hypervisor code: on a CPU's
+            // flow.
             must(pv::get_page_and_type(domain, l4, PageType::l4));
             v.kernel_table = l4;
             v.registers() = {};
@@ -144,7 +149,8 @@ public:
     Guest(Guest const&) = delete;
     Guest& operator=(Guest const&) = delete;
 
-    static constexpr uint64_t table_flags = pte::present | pte::writable | pte::user | pte::accessed | pte::dirty;
+    static constexpr uint64_t table_flags =
+        pte::present | pte::writable | pte::user | pte::accessed | pte::dirty;
 
     [[nodiscard]] pv::PvVcpu& vcpu(unsigned n = 0) const { return pv::pv_vcpu(*domain.vcpus[n]); }
     Mfn new_frame() {
@@ -157,7 +163,8 @@ public:
         run_all_cpus();
     }
 
-    /// Runs `step` as the vCPU, between a system call's entry and its way back. False if it has not finished: it sleeps.
+    /// Runs `step` as the vCPU, between a system call's entry and its way back. False if it has not
+    /// finished: it sleeps.
     bool run(std::function<void()> step, unsigned n = 0) {
         pv::PvVcpu& v = vcpu(n);
         bool done = false;
@@ -172,8 +179,9 @@ public:
     }
 
     /// A hypercall of the guest's kernel; nothing if it sleeps on.
-    std::optional<int64_t> hypercall(abi::Hypercall number, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
-                                     uint64_t a4 = 0, uint64_t a5 = 0, uint64_t a6 = 0, unsigned n = 0) {
+    std::optional<int64_t> hypercall(abi::Hypercall number, uint64_t a1 = 0, uint64_t a2 = 0,
+                                     uint64_t a3 = 0, uint64_t a4 = 0, uint64_t a5 = 0,
+                                     uint64_t a6 = 0, unsigned n = 0) {
         pv::PvVcpu& v = vcpu(n);
         auto const result = std::make_shared<int64_t>(0);
         bool const done = run(
@@ -226,7 +234,9 @@ private:
         static DomainId next = 1;
         return *must(pv::create_domain(next++ % (max_domains - 1) + 1, vcpus, hardware));
     }
-    Pte& entry(Mfn table, unsigned level) { return direct<Pte>(table)[table_index(argument_address, level)]; }
+    Pte& entry(Mfn table, unsigned level) {
+        return direct<Pte>(table)[table_index(argument_address, level)];
+    }
 
     /// Puts the guest's vCPUs away for good and gives its frames back.
     void destroy_guest() {

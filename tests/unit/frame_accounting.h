@@ -1,4 +1,5 @@
-// What must hold of a guest's frames after every operation, computed anew from the tables themselves.
+// What must hold of a guest's frames after every operation, computed anew from the tables
+// themselves.
 #pragma once
 
 #include "fake_machine.h"
@@ -92,19 +93,22 @@ class FrameAccounting {
             ++e.references;
         uint32_t const counted = references & Page::count_mask;
         if (exact_ ? counted != e.references : counted < e.references)
-            fail("frame %lx has %u references, should be %u", mfn.raw(), references & Page::count_mask, e.references);
+            fail("frame %lx has %u references, should be %u", mfn.raw(),
+                 references & Page::count_mask, e.references);
         unsigned kinds = 0;
         for (unsigned t = 1; t < 7; ++t) {
             kinds += e.types[t] != 0;
-            if (e.types[t] != 0 && (static_cast<unsigned>(word.type()) != t || (exact_ ? word.count() != e.types[t] : word.count() < e.types[t])))
+            if (e.types[t] != 0 &&
+                (static_cast<unsigned>(word.type()) != t ||
+                 (exact_ ? word.count() != e.types[t] : word.count() < e.types[t])))
                 fail("frame %lx: type %u count %u, should be type %u count %u", mfn.raw(),
                      static_cast<unsigned>(word.type()), word.count(), t, e.types[t]);
         }
         if (kinds > 1)
             fail("frame %lx is two things at once", mfn.raw());
         if (exact_ && kinds == 0 && word.count() != 0)
-            fail("frame %lx: type %u count %u, should be none", mfn.raw(), static_cast<unsigned>(word.type()),
-                 word.count());
+            fail("frame %lx: type %u count %u, should be none", mfn.raw(),
+                 static_cast<unsigned>(word.type()), word.count());
         if (word.has(TypeWord::busy))
             fail("frame %lx is still busy", mfn.raw());
         if (word.count() == 0 && word.has(TypeWord::pinned))
@@ -112,8 +116,8 @@ class FrameAccounting {
     }
 
 public:
-    /// `exact`: nothing but page tables, descriptor tables, roots and pins refers to the guest's frames. Otherwise there
-    /// may be more references than those, but never fewer.
+    /// `exact`: nothing but page tables, descriptor tables, roots and pins refers to the guest's
+    /// frames. Otherwise there may be more references than those, but never fewer.
     explicit FrameAccounting(bool exact = true) : exact_{exact} {}
 
     /// Empty if all is well, else what is wrong first.
@@ -148,8 +152,8 @@ public:
     }
 };
 
-/// What each CPU may still hold in its TLB and paging-structure caches: everything that it could have walked since it
-/// last loaded CR3. None of that may be in use as something else.
+/// What each CPU may still hold in its TLB and paging-structure caches: everything that it could
+/// have walked since it last loaded CR3. None of that may be in use as something else.
 class TlbModel {
     struct Cached {
         uint64_t loads = 0;
@@ -163,7 +167,8 @@ class TlbModel {
             return;
         for (unsigned i = 0; i < entries_per_table; ++i) {
             Pte const entry = direct<Pte>(table)[i];
-            bool const reserved = level == 4 && i >= layout::first_slot && i < layout::first_slot + layout::slot_count;
+            bool const reserved = level == 4 && i >= layout::first_slot &&
+                                  i < layout::first_slot + layout::slot_count;
             if (!entry.present() || reserved)
                 continue;
             if (level > 1)
@@ -190,11 +195,13 @@ public:
             for (unsigned level = 1; level <= 4; ++level)
                 for (Mfn const mfn : c.tables[level]) {
                     TypeWord const word = page_at(mfn).type_word();
-                    bool const stays = page_at(mfn).state == PageState::guest && page_at(mfn).owner == domain.id;
+                    bool const stays =
+                        page_at(mfn).state == PageState::guest && page_at(mfn).owner == domain.id;
                     if (!stays && page_at(mfn).state == PageState::free)
                         continue; // flushed before anyone else gets it
                     if (!stays || (word.count() && word.type() != pv::table_type(level))) {
-                        snprintf(line, sizeof line, "CPU %u may use frame %lx as L%u table, which is type %u now", cpu,
+                        snprintf(line, sizeof line,
+                                 "CPU %u may use frame %lx as L%u table, which is type %u now", cpu,
                                  mfn.raw(), level, static_cast<unsigned>(word.type()));
                         return line;
                     }
@@ -203,14 +210,17 @@ public:
                 TypeWord const word = page_at(mfn).type_word();
                 bool const free = page_at(mfn).state == PageState::free;
                 if (!free && word.count() && word.type() != PageType::writable) {
-                    snprintf(line, sizeof line, "CPU %u may write to frame %lx, which is type %u now", cpu, mfn.raw(),
+                    snprintf(line, sizeof line,
+                             "CPU %u may write to frame %lx, which is type %u now", cpu, mfn.raw(),
                              static_cast<unsigned>(word.type()));
                     return line;
                 }
             }
             Mfn const root = frame_of(PhysicalAddress{state.cr3});
-            if (is_ram(root) && !(page_at(root).type_word().count() && page_at(root).type_word().type() == PageType::l4)) {
-                snprintf(line, sizeof line, "CPU %u has frame %lx in CR3, which is no L4 now", cpu, root.raw());
+            if (is_ram(root) && !(page_at(root).type_word().count() &&
+                                  page_at(root).type_word().type() == PageType::l4)) {
+                snprintf(line, sizeof line, "CPU %u has frame %lx in CR3, which is no L4 now", cpu,
+                         root.raw());
                 return line;
             }
         }

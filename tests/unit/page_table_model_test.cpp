@@ -1,5 +1,5 @@
-// The page-type state machine under random operations of a hostile guest, with everything recounted after each one.
-// HEARTH_SEED=n replays one run; HEARTH_RUNS=n makes more of them.
+// The page-type state machine under random operations of a hostile guest, with everything recounted
+// after each one. HEARTH_SEED=n replays one run; HEARTH_RUNS=n makes more of them.
 #include "random_guest.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +17,8 @@ void run_seed(uint64_t seed, unsigned operations, unsigned vcpus) {
     ASSERT_EQ(guest.check(), "") << "before anything was done";
     for (unsigned i = 0; i < operations; ++i) {
         std::string const problem = guest.step();
-        ASSERT_EQ(problem, "") << "seed " << seed << ", operation " << i << ": " << guest.last_operation();
+        ASSERT_EQ(problem, "") << "seed " << seed << ", operation " << i << ": "
+                               << guest.last_operation();
         if (guest.dead())
             break;
     }
@@ -49,7 +50,8 @@ TEST(PageTableModel, AFinishedGuestGivesAllItsMemoryBack) {
             for (unsigned i = 0; i < 400; ++i)
                 (void)guest.step();
         }
-        EXPECT_EQ(guest_frames_in_machine(), before + 1) << "all but the shared info page; seed " << seed;
+        EXPECT_EQ(guest_frames_in_machine(), before + 1)
+            << "all but the shared info page; seed " << seed;
     }
 }
 

@@ -1,4 +1,5 @@
-// Sequences of page-table operations that matter, one by one. Random ones are in page_table_model_test.cpp.
+// Sequences of page-table operations that matter, one by one. Random ones are in
+// page_table_model_test.cpp.
 #include "frame_accounting.h"
 
 #include "abi/operations.h"
@@ -20,24 +21,32 @@ protected:
 
     int64_t update(Mfn table, unsigned index, uint64_t value) {
         guest.argument<abi::MmuUpdate>() = {(table.raw() << page_shift) + index * 8, value};
-        return guest.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self).value_or(-1000);
+        return guest.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self)
+            .value_or(-1000);
     }
     int64_t mmuext(MmuExtCommand command, Mfn frame, uint64_t argument2 = 0) {
-        guest.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(command), 0, frame.raw(), argument2};
-        return guest.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self).value_or(-1000);
+        guest.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(command), 0, frame.raw(),
+                                           argument2};
+        return guest.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self)
+            .value_or(-1000);
     }
-    int64_t pin(Mfn frame, unsigned level) { return mmuext(static_cast<MmuExtCommand>(level - 1), frame); }
+    int64_t pin(Mfn frame, unsigned level) {
+        return mmuext(static_cast<MmuExtCommand>(level - 1), frame);
+    }
     int64_t unpin(Mfn frame) { return mmuext(MmuExtCommand::unpin_table, frame); }
     /// Maps a frame at the n-th page after the argument page.
     int64_t map(unsigned n, Pte entry) {
-        return guest.hypercall(Hypercall::update_va_mapping, address(n), entry.v, 0).value_or(-1000);
+        return guest.hypercall(Hypercall::update_va_mapping, address(n), entry.v, 0)
+            .value_or(-1000);
     }
     static uint64_t address(unsigned n) { return Guest::argument_address + n * page_size; }
     int64_t give_back(Mfn frame) {
-        guest.argument<abi::MemoryReservation>() = {Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}};
+        guest.argument<abi::MemoryReservation>() = {
+            Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}};
         guest.argument<uint64_t>(0x100) = frame.raw();
         return guest
-            .hypercall(Hypercall::memory_op, static_cast<uint64_t>(abi::MemoryOperation::decrease_reservation),
+            .hypercall(Hypercall::memory_op,
+                       static_cast<uint64_t>(abi::MemoryOperation::decrease_reservation),
                        Guest::argument_address)
             .value_or(-1000);
     }
@@ -135,8 +144,11 @@ TEST_F(PageTypeTest, DescriptorTablesHoldNoGates) {
     Mfn const table = guest.new_frame();
     auto& entries = *direct<uint64_t[512]>(table);
     guest.argument<uint64_t>(0x100) = table.raw();
-    auto const set_gdt = [&] { return *guest.hypercall(Hypercall::set_gdt, Guest::argument_address + 0x100, 512); };
-    for (uint64_t const hostile : {0x0000ee000008ffffull, 0x0000e90000000000ull, 0x00008200deadbeefull}) {
+    auto const set_gdt = [&] {
+        return *guest.hypercall(Hypercall::set_gdt, Guest::argument_address + 0x100, 512);
+    };
+    for (uint64_t const hostile :
+         {0x0000ee000008ffffull, 0x0000e90000000000ull, 0x00008200deadbeefull}) {
         entries[7] = hostile;
         EXPECT_EQ(set_gdt(), inval) << std::hex << hostile;
     }
@@ -144,8 +156,12 @@ TEST_F(PageTypeTest, DescriptorTablesHoldNoGates) {
     EXPECT_EQ(set_gdt(), 0);
     EXPECT_EQ(entries[7] >> 45 & 3, 3u) << "level 0 for a guest";
     EXPECT_EQ(map(1, writable(table)), inval);
-    EXPECT_EQ(*guest.hypercall(Hypercall::update_descriptor, (table.raw() << 12) + 16, 0x0000ee000008ffff), inval);
-    EXPECT_EQ(*guest.hypercall(Hypercall::update_descriptor, (table.raw() << 12) + 16, 0x00cf92000000ffff), 0);
+    EXPECT_EQ(*guest.hypercall(Hypercall::update_descriptor, (table.raw() << 12) + 16,
+                               0x0000ee000008ffff),
+              inval);
+    EXPECT_EQ(*guest.hypercall(Hypercall::update_descriptor, (table.raw() << 12) + 16,
+                               0x00cf92000000ffff),
+              0);
     EXPECT_EQ(entries[2], 0x00cff2000000ffffu);
     EXPECT_EQ(*guest.hypercall(Hypercall::set_gdt, 0, 0), 0);
     EXPECT_EQ(map(1, writable(table)), 0);
@@ -172,10 +188,12 @@ TEST_F(PageTypeTest, AnIdleCpuLetsGoOfARootThatEnds) {
     for (unsigned i = 0; i < entries_per_table; ++i)
         if (!pv::is_reserved_slot(i))
             direct<Pte>(root)[i] = direct<Pte>(guest.l4)[i];
-    // The vCPU sleeps; its CPU idles in its address space. It wakes on another CPU and changes its root there.
+    // The vCPU sleeps; its CPU idles in its address space. It wakes on another CPU and changes its
+    // root there.
     unsigned const before = guest.vcpu().cpu();
     guest.vcpu().info->upcall_pending = 0;
-    EXPECT_FALSE(guest.hypercall(Hypercall::sched_op, static_cast<uint64_t>(abi::SchedOperation::block)));
+    EXPECT_FALSE(
+        guest.hypercall(Hypercall::sched_op, static_cast<uint64_t>(abi::SchedOperation::block)));
     set_affinity(guest.vcpu(), CpuMask::of((before + 1) % machine_cpus));
     guest.vcpu().info->upcall_pending = 1;
     guest.vcpu().info->upcall_mask = 1;
@@ -196,10 +214,12 @@ TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
     for (unsigned i = 0; i < 3; ++i) {
         guest.argument<uint64_t>(0x100) = frame.raw();
         guest.argument<uint64_t>(0x200) = 5;
-        guest.argument<abi::MemoryExchange>() = {{Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}},
-                                                 {Guest::argument_address + 0x200, 1, 0, 32, domid_self, {}},
-                                                 0};
-        EXPECT_LT(*guest.hypercall(Hypercall::memory_op, static_cast<uint64_t>(abi::MemoryOperation::exchange),
+        guest.argument<abi::MemoryExchange>() = {
+            {Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}},
+            {Guest::argument_address + 0x200, 1, 0, 32, domid_self, {}},
+            0};
+        EXPECT_LT(*guest.hypercall(Hypercall::memory_op,
+                                   static_cast<uint64_t>(abi::MemoryOperation::exchange),
                                    Guest::argument_address),
                   0);
     }
@@ -220,11 +240,13 @@ TEST_F(PageTypeTest, PreservingUpdatesKeepWhatTheProcessorNoted) {
     Mfn const frame = guest.new_frame();
     EXPECT_EQ(map(1, Pte{writable(frame).v & ~(pte::accessed | pte::dirty)}), 0);
     Pte& entry = direct<Pte>(guest.l1)[table_index(address(1), 1)];
-    EXPECT_NE(host::guest_memory_at(address(1), true), nullptr) << "no such translation on this CPU";
+    EXPECT_NE(host::guest_memory_at(address(1), true), nullptr)
+        << "no such translation on this CPU";
     entry.v |= pte::accessed | pte::dirty;
     guest.argument<abi::MmuUpdate>() = {(guest.l1.raw() << 12) + table_index(address(1), 1) * 8 + 2,
                                         writable(frame).v & ~(pte::accessed | pte::dirty)};
-    EXPECT_EQ(*guest.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self), 0);
+    EXPECT_EQ(*guest.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self),
+              0);
     EXPECT_EQ(entry.v & (pte::accessed | pte::dirty), pte::accessed | pte::dirty);
 }
 

@@ -1,4 +1,5 @@
-// A guest that does what an attacker would: any memory-management operation on any frame, with any value.
+// A guest that does what an attacker would: any memory-management operation on any frame, with any
+// value.
 #pragma once
 
 #include "frame_accounting.h"
@@ -12,7 +13,8 @@ namespace hearth::test {
 
 class RandomGuest {
 public:
-    RandomGuest(uint64_t seed, unsigned vcpus, unsigned frames = 64) : guest_{vcpus}, random_{seed} {
+    RandomGuest(uint64_t seed, unsigned vcpus, unsigned frames = 64)
+        : guest_{vcpus}, random_{seed} {
         for (unsigned i = 0; i < frames; ++i)
             pool_.push_back(guest_.new_frame());
         foreign_ = *allocate_zeroed_frame();
@@ -20,7 +22,9 @@ public:
     ~RandomGuest() { free_frames(foreign_, 0); }
 
     Guest& guest() { return guest_; }
-    [[nodiscard]] bool dead() const { return guest_.domain.shutdown.load() != ShutdownState::running; }
+    [[nodiscard]] bool dead() const {
+        return guest_.domain.shutdown.load() != ShutdownState::running;
+    }
     [[nodiscard]] char const* last_operation() const { return text_; }
     std::string check() {
         std::string problem = accounting_.check(guest_);
@@ -99,16 +103,19 @@ private:
     }
     Mfn pinned_frame() {
         for (unsigned tries = 0; tries < 40; ++tries)
-            if (Mfn const mfn = pool_[below(pool_.size())]; page_at(mfn).type_word().has(TypeWord::pinned))
+            if (Mfn const mfn = pool_[below(pool_.size())];
+                page_at(mfn).type_word().has(TypeWord::pinned))
                 return mfn;
         return any_frame();
     }
     Pte any_entry(unsigned level) {
         if (one_in(5))
             return Pte{one_in(2) ? 0 : random_() & ~uint64_t{1}};
-        Mfn target = level > 1 && !one_in(4) ? frame_of_type(pv::table_type(level - 1)) : any_frame();
-        uint64_t flags = pte::present | pte::user | (one_in(2) ? pte::writable : 0) | (one_in(4) ? pte::dirty : 0) |
-                         (one_in(4) ? pte::accessed : 0) | (one_in(8) ? pte::no_execute : 0);
+        Mfn target =
+            level > 1 && !one_in(4) ? frame_of_type(pv::table_type(level - 1)) : any_frame();
+        uint64_t flags = pte::present | pte::user | (one_in(2) ? pte::writable : 0) |
+                         (one_in(4) ? pte::dirty : 0) | (one_in(4) ? pte::accessed : 0) |
+                         (one_in(8) ? pte::no_execute : 0);
         if (one_in(30))
             flags |= bit(static_cast<unsigned>(below(12)));
         if (one_in(60))
@@ -116,7 +123,8 @@ private:
         return Pte{(target.raw() << page_shift | flags)};
     }
 
-    int64_t call(abi::Hypercall number, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0, uint64_t a4 = 0) {
+    int64_t call(abi::Hypercall number, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
+                 uint64_t a4 = 0) {
         auto const result = guest_.hypercall(number, a1, a2, a3, a4);
         return result ? *result : 0;
     }
@@ -141,7 +149,8 @@ private:
             return mmuext(abi::MmuExtCommand::new_baseptr, frame_of_type(PageType::l4).raw());
         case 5:
             name_ = "new_user_baseptr";
-            return mmuext(abi::MmuExtCommand::new_user_baseptr, one_in(4) ? 0 : frame_of_type(PageType::l4).raw());
+            return mmuext(abi::MmuExtCommand::new_user_baseptr,
+                          one_in(4) ? 0 : frame_of_type(PageType::l4).raw());
         case 6:
             return do_clear_or_copy();
         case 7:
@@ -179,7 +188,8 @@ private:
         unsigned const level = 1 + static_cast<unsigned>(below(4));
         Mfn const table = one_in(3) ? any_frame() : frame_of_type(pv::table_type(level));
         uint64_t const command = one_in(10) ? below(4) : one_in(3) ? 2 : 0;
-        constexpr char const* names[] = {"mmu_update", "machphys_update", "mmu_update preserving", "mmu_update 3"};
+        constexpr char const* names[] = {"mmu_update", "machphys_update", "mmu_update preserving",
+                                         "mmu_update 3"};
         name_ = names[command];
         a_ = (table.raw() << page_shift) + any_index() * 8 + command + (one_in(50) ? 4 : 0);
         b_ = any_entry(level).v;
@@ -200,8 +210,8 @@ private:
     int64_t do_clear_or_copy() {
         bool const copy = one_in(2);
         name_ = copy ? "copy_page" : "clear_page";
-        return mmuext(copy ? abi::MmuExtCommand::copy_page : abi::MmuExtCommand::clear_page, any_frame().raw(),
-                      any_frame().raw());
+        return mmuext(copy ? abi::MmuExtCommand::copy_page : abi::MmuExtCommand::clear_page,
+                      any_frame().raw(), any_frame().raw());
     }
     int64_t do_set_gdt() {
         name_ = "set_gdt";
@@ -220,7 +230,8 @@ private:
     int64_t do_ldt() {
         if (one_in(3)) {
             name_ = "set_ldt";
-            return mmuext(abi::MmuExtCommand::set_ldt, Guest::argument_address + below(4) * page_size, below(3) * 4096);
+            return mmuext(abi::MmuExtCommand::set_ldt,
+                          Guest::argument_address + below(4) * page_size, below(3) * 4096);
         }
         name_ = "LDT fault";
         a_ = pv::ldt_offset + below(17) * page_size;
@@ -238,7 +249,8 @@ private:
             guest_.argument<uint64_t>(0x100) = 7;
             // Another frame comes for the one that goes, so that the pool stays as large as it is.
             int64_t const got = call(abi::Hypercall::memory_op,
-                                     static_cast<uint64_t>(MemoryOperation::populate_physmap), Guest::argument_address);
+                                     static_cast<uint64_t>(MemoryOperation::populate_physmap),
+                                     Guest::argument_address);
             if (got != 1)
                 return got;
             Mfn const fresh{guest_.argument<uint64_t>(0x100)};
@@ -246,7 +258,8 @@ private:
             Mfn const old = std::exchange(pool_[at], fresh);
             a_ = old.raw();
             guest_.argument<uint64_t>(0x100) = old.raw();
-            return call(abi::Hypercall::memory_op, static_cast<uint64_t>(MemoryOperation::decrease_reservation),
+            return call(abi::Hypercall::memory_op,
+                        static_cast<uint64_t>(MemoryOperation::decrease_reservation),
                         Guest::argument_address);
         }
         name_ = "exchange";
@@ -254,12 +267,14 @@ private:
         a_ = pool_[at].raw();
         guest_.argument<uint64_t>(0x100) = a_;
         guest_.argument<uint64_t>(0x200) = 9;
-        guest_.argument<abi::MemoryExchange>() = {{Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}},
-                                                  {Guest::argument_address + 0x200, 1, 0, 32, domid_self, {}},
-                                                  0};
+        guest_.argument<abi::MemoryExchange>() = {
+            {Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}},
+            {Guest::argument_address + 0x200, 1, 0, 32, domid_self, {}},
+            0};
         uint64_t const owned = guest_.owned_frames().size();
         int64_t const result =
-            call(abi::Hypercall::memory_op, static_cast<uint64_t>(MemoryOperation::exchange), Guest::argument_address);
+            call(abi::Hypercall::memory_op, static_cast<uint64_t>(MemoryOperation::exchange),
+                 Guest::argument_address);
         if (result == 0)
             pool_[at] = Mfn{guest_.argument<uint64_t>(0x200)};
         if (guest_.owned_frames().size() > owned)
@@ -311,10 +326,13 @@ private:
     }
     std::string changed() {
         for (auto const& [frame, old] : before_)
-            if (page_at(Mfn{frame}).references.load() != old.first || significant(Mfn{frame}) != old.second) {
+            if (page_at(Mfn{frame}).references.load() != old.first ||
+                significant(Mfn{frame}) != old.second) {
                 char line[120];
-                snprintf(line, sizeof line, "refused, but frame %lx changed: references %x to %x, type %x to %x", frame,
-                         old.first, page_at(Mfn{frame}).references.load(), old.second, significant(Mfn{frame}));
+                snprintf(line, sizeof line,
+                         "refused, but frame %lx changed: references %x to %x, type %x to %x",
+                         frame, old.first, page_at(Mfn{frame}).references.load(), old.second,
+                         significant(Mfn{frame}));
                 return line;
             }
         return {};

@@ -1,4 +1,5 @@
-// The scheduler by simulation: four fake CPUs, threads that burn time or sleep, time in steps of 100 us.
+// The scheduler by simulation: four fake CPUs, threads that burn time or sleep, time in steps of
+// 100 us.
 #include "fake_machine.h"
 
 #include "memory/stacks.h"
@@ -20,13 +21,15 @@ public:
     bool endless = false;
     bool stop = false;
     bool parked = false;
-    uint64_t woken_at = 0;       // when it last got something to do; 0: it has run since
-    uint64_t longest_wait = 0;   // from then until it ran
+    uint64_t woken_at = 0;     // when it last got something to do; 0: it has run since
+    uint64_t longest_wait = 0; // from then until it ran
     unsigned last_cpu = 0;
 
     explicit SimulatedThread(CpuMask affinity, bool hog) : endless{hog} {
         set_affinity(*this, affinity);
-        thread_prepare(*this, *allocate_stack(), [](void* self) { static_cast<SimulatedThread*>(self)->main(); }, this);
+        thread_prepare(
+            *this, *allocate_stack(),
+            [](void* self) { static_cast<SimulatedThread*>(self)->main(); }, this);
     }
     void give(uint64_t ns) {
         to_burn += ns;
@@ -63,7 +66,8 @@ private:
 
 class SchedulerTest : public testing::Test {
 protected:
-    std::vector<SimulatedThread*> threads; // not freed: the scheduler may know them as long as the process lives
+    std::vector<SimulatedThread*>
+        threads; // not freed: the scheduler may know them as long as the process lives
 
     SchedulerTest() { boot_machine(); }
     ~SchedulerTest() override {
@@ -134,7 +138,8 @@ TEST_F(SchedulerTest, OneThatWakesIsServedSoonAndHoardsNothing) {
         sleeper.give(1 * ms);
         run_for(20 * ms);
     }
-    EXPECT_LE(sleeper.longest_wait, 2 * ms) << "a thread that slept should not wait for a slice to end";
+    EXPECT_LE(sleeper.longest_wait, 2 * ms)
+        << "a thread that slept should not wait for a slice to end";
     EXPECT_EQ(sleeper.burnt, 50 * ms);
     // Having slept for long, it now wants everything: no more than its half.
     uint64_t const before = hog.burnt;
@@ -146,7 +151,9 @@ TEST_F(SchedulerTest, OneThatWakesIsServedSoonAndHoardsNothing) {
 TEST_F(SchedulerTest, NobodyStarvesUnderRandomLoad) {
     std::mt19937_64 random{31};
     for (unsigned i = 0; i < 12; ++i)
-        add(i % 3 ? CpuMask{1 + random() % 15} : CpuMask::of(static_cast<unsigned>(random() % machine_cpus)), i % 4 == 0);
+        add(i % 3 ? CpuMask{1 + random() % 15}
+                  : CpuMask::of(static_cast<unsigned>(random() % machine_cpus)),
+            i % 4 == 0);
     for (unsigned i = 0; i < 5000; ++i) {
         SimulatedThread& t = *threads[random() % threads.size()];
         if (!t.endless && random() % 4 == 0)
@@ -194,13 +201,16 @@ TEST_F(SchedulerTest, TimesAddUp) {
     uint64_t sum = 0;
     for (uint64_t const spent : times.spent)
         sum += spent;
-    EXPECT_NEAR(static_cast<double>(times.spent[0]), static_cast<double>(t.burnt), 2.0 * quantum * 20);
-    EXPECT_NEAR(static_cast<double>(times.spent[1] + times.spent[2] + times.spent[0]), 200.0 * ms, 2.0 * ms);
+    EXPECT_NEAR(static_cast<double>(times.spent[0]), static_cast<double>(t.burnt),
+                2.0 * quantum * 20);
+    EXPECT_NEAR(static_cast<double>(times.spent[1] + times.spent[2] + times.spent[0]), 200.0 * ms,
+                2.0 * ms);
     EXPECT_GT(sum, 0u);
     (void)other;
 }
 
-/// What a vCPU does that another takes down and brings up again: it looks, parks, and must not miss the second start.
+/// What a vCPU does that another takes down and brings up again: it looks, parks, and must not miss
+/// the second start.
 TEST_F(SchedulerTest, AStartBetweenTheLookAndTheParkingIsNotLost) {
     struct Parker final : Thread {
         unsigned rounds = 0;
@@ -217,7 +227,8 @@ TEST_F(SchedulerTest, AStartBetweenTheLookAndTheParkingIsNotLost) {
         }
     };
     static auto& parker = *new Parker;
-    thread_prepare(parker, *allocate_stack(), [](void* self) { static_cast<Parker*>(self)->main(); }, &parker);
+    thread_prepare(
+        parker, *allocate_stack(), [](void* self) { static_cast<Parker*>(self)->main(); }, &parker);
     start(parker);
     run_for(5 * ms);
     EXPECT_EQ(parker.rounds, 2u);

@@ -1,5 +1,5 @@
-// Switching between stacks, by the C library's contexts. A vCPU's stack holds its register frame only; its code runs on
-// a larger one, since sanitizers need room.
+// Switching between stacks, by the C library's contexts. A vCPU's stack holds its register frame
+// only; its code runs on a larger one, since sanitizers need room.
 #include "arch/context.h"
 #include "arch/host/machine.h"
 #include "arch/intrinsics.h"
@@ -97,8 +97,8 @@ void prepare_flow(Flow& flow, void (*function)(void*), void* argument, bool is_t
     flow.bottom = flow.stack.get();
     flow.size = flow_stack_size;
     auto const address = reinterpret_cast<uint64_t>(&flow);
-    makecontext(&flow.context, reinterpret_cast<void (*)()>(begin), 2, static_cast<unsigned>(address >> 32),
-                static_cast<unsigned>(address));
+    makecontext(&flow.context, reinterpret_cast<void (*)()>(begin), 2,
+                static_cast<unsigned>(address >> 32), static_cast<unsigned>(address));
 }
 
 Flow& make_flow(void (*function)(void*), void* argument, bool is_thread) {

@@ -1,4 +1,5 @@
-// The processor's view of guest memory: page tables walked as hardware does, from the CR3 that was last written.
+// The processor's view of guest memory: page tables walked as hardware does, from the CR3 that was
+// last written.
 #include "arch/host/machine.h"
 #include "arch/intrinsics.h"
 #include "memory/direct_map.h"
@@ -10,8 +11,11 @@ namespace host {
 void (*walk_observer)(Mfn table, unsigned level) = nullptr;
 
 namespace {
-/// Guests of the fake machine live where the process itself has nothing, so that a pointer is never mistaken.
-bool is_guest_address(uint64_t address) { return address < uint64_t{1} << 44 || address >= 0xffff880000000000; }
+/// Guests of the fake machine live where the process itself has nothing, so that a pointer is never
+/// mistaken.
+bool is_guest_address(uint64_t address) {
+    return address < uint64_t{1} << 44 || address >= 0xffff880000000000;
+}
 } // namespace
 
 void* guest_memory_at(uint64_t address, bool write) {
@@ -27,7 +31,8 @@ void* guest_memory_at(uint64_t address, bool write) {
         Pte const value{__atomic_load_n(entry, __ATOMIC_ACQUIRE)};
         if (!value.present() || !(value.v & pte::user) || (write && !value.writable()))
             return nullptr;
-        __atomic_fetch_or(entry, pte::accessed | (write && level == 1 ? pte::dirty : 0), __ATOMIC_RELAXED);
+        __atomic_fetch_or(entry, pte::accessed | (write && level == 1 ? pte::dirty : 0),
+                          __ATOMIC_RELAXED);
         table = value.mfn();
     }
     if (!is_ram(table))

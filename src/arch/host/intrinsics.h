@@ -1,4 +1,5 @@
-// The fake machine: what the core asks of a CPU, as far as hosted tests need it. Tests steer it through machine.h.
+// The fake machine: what the core asks of a CPU, as far as hosted tests need it. Tests steer it
+// through machine.h.
 #pragma once
 
 #include "arch/host/port_io.h"

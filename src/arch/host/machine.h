@@ -47,7 +47,8 @@ CpuState& cpu_state(unsigned cpu);
 extern uint64_t tsc;
 extern uint64_t tsc_step;
 
-/// Called for an interrupt that must be taken at once, since its sender waits: TLB flushes. Runs as the target CPU.
+/// Called for an interrupt that must be taken at once, since its sender waits: TLB flushes. Runs as
+/// the target CPU.
 extern void (*urgent_interrupt)(uint8_t vector);
 
 // --- Flows of control. Each fake CPU is a coroutine of its own; the test's own flow drives them.

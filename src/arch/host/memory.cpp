@@ -1,4 +1,5 @@
-// RAM, the frame table, the M2P and the hypervisor's mappings of the fake machine: arrays instead of page tables.
+// RAM, the frame table, the M2P and the hypervisor's mappings of the fake machine: arrays instead
+// of page tables.
 #include "arch/host/machine.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
@@ -22,7 +23,8 @@ Page* frame_table = nullptr;
 uint64_t* m2p = nullptr;
 
 void* reserve(uint64_t size) {
-    void* const p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const p = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         abort();
     return p;
@@ -74,7 +76,9 @@ Result<> map_hypervisor_page(uint64_t address, Mfn mfn, uint64_t flags) {
     host::hypervisor_mappings()[address & ~page_mask] = Pte::make(mfn, flags);
     return {};
 }
-void unmap_hypervisor_page(uint64_t address) { host::hypervisor_mappings().erase(address & ~page_mask); }
+void unmap_hypervisor_page(uint64_t address) {
+    host::hypervisor_mappings().erase(address & ~page_mask);
+}
 Pte hypervisor_translation(uint64_t address) {
     auto const found = host::hypervisor_mappings().find(address & ~page_mask);
     return found == host::hypervisor_mappings().end() ? Pte{} : found->second;

@@ -13,9 +13,10 @@ constexpr unsigned reg_id = 0x20, reg_task_priority = 0x80, reg_eoi = 0xb0, reg_
                    reg_timer_divide = 0x3e0;
 constexpr uint32_t lvt_masked = 1u << 16;
 constexpr uint32_t lvt_tsc_deadline = 2u << 17;
-constexpr uint32_t icr_init = 0x4500, icr_startup = 0x4600, icr_nmi = 0x4400, icr_pending = 1u << 12;
+constexpr uint32_t icr_init = 0x4500, icr_startup = 0x4600, icr_nmi = 0x4400,
+                   icr_pending = 1u << 12;
 
-constinit volatile uint32_t* mmio = nullptr;
+constinit uint32_t volatile* mmio = nullptr;
 constinit bool x2apic = false;
 constinit bool tsc_deadline_mode = false;
 
@@ -44,7 +45,7 @@ void send_command(uint32_t target, uint32_t command) {
 } // namespace
 
 bool apic_setup(void* registers, bool allow_x2apic) {
-    mmio = static_cast<volatile uint32_t*>(registers);
+    mmio = static_cast<uint32_t volatile*>(registers);
     uint64_t const base = read_msr(msr::apic_base);
     bool const already = base & bit(10);
     x2apic = already || (allow_x2apic && (cpuid(1).ecx & bit(21)));
@@ -62,7 +63,7 @@ void apic_initialise_cpu() {
     write(reg_spurious, 0x100 | vector_spurious);
     write(reg_lvt_error, vector_error);
     write(reg_lvt_lint0, lvt_masked);
-    write(reg_lvt_lint1, 0x400); // NMI
+    write(reg_lvt_lint1, 0x400);  // NMI
     write(reg_timer_divide, 0x3); // by 16
     write(reg_lvt_timer, vector_timer | (tsc_deadline_mode ? lvt_tsc_deadline : 0));
 }

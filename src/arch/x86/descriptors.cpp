@@ -3,7 +3,6 @@
 #include "arch/registers.h"
 #include "arch/x86/asm.h"
 #include "arch/x86/intrinsics.h"
-#include "cpu/mask.h"
 
 #include <initializer_list>
 
@@ -18,10 +17,24 @@ extern SyscallSlot syscall_slots[];
 namespace hearth::arch {
 namespace {
 
-static_assert(max_cpus == MAX_CPUS);
+constexpr unsigned max_cpus = MAX_CPUS;
 
 /// The slots from selector 0xe000 on. (public/arch-x86/xen-x86_64.h: FLAT_RING3_*)
-enum GdtSlot { null_slot, hypervisor_code, hypervisor_data, unused, user_code32, user_data, user_code64, unused2, tss_low, tss_high, ldt_low, ldt_high, gdt_slots };
+enum GdtSlot {
+    null_slot,
+    hypervisor_code,
+    hypervisor_data,
+    unused,
+    user_code32,
+    user_data,
+    user_code64,
+    unused2,
+    tss_low,
+    tss_high,
+    ldt_low,
+    ldt_high,
+    gdt_slots
+};
 constexpr uint64_t reserved_start = 0xe000;
 constexpr uint64_t selector(GdtSlot slot, unsigned rpl) { return reserved_start + slot * 8 + rpl; }
 static_assert(selector(hypervisor_code, 0) == HYPERVISOR_CS);
@@ -44,7 +57,7 @@ constexpr GdtPage make_reserved_page() {
     return page;
 }
 // Read-only memory: a guest's selector loads only read it, since every accessed bit is set.
-constinit const GdtPage reserved_page = make_reserved_page();
+constinit GdtPage const reserved_page = make_reserved_page();
 
 struct [[gnu::packed]] Tss {
     uint32_t reserved0 = 0;
@@ -88,7 +101,8 @@ IdtGate make_gate(unsigned vector) {
         ist = ist_machine_check;
     else if (vector == 1)
         ist = ist_debug;
-    // int3, into and int 0x80 may come from ring 3; every other `int n` faults and is looked up in the guest's table.
+    // int3, into and int 0x80 may come from ring 3; every other `int n` faults and is looked up in
+    // the guest's table.
     uint64_t const dpl = vector == 3 || vector == 4 || vector == 0x80 ? 3 : 0;
     uint64_t const interrupt_gate = 0x8e00 | dpl << 13 | ist;
     return {(target & 0xffff) | uint64_t{HYPERVISOR_CS} << 16 | interrupt_gate << 32 |
@@ -107,7 +121,8 @@ void load_tables(unsigned cpu) {
     load_gdt_window(reinterpret_cast<uint64_t>(t.gdt) - reserved_start);
     TablePointer const pointer{sizeof idt - 1, reinterpret_cast<uint64_t>(idt)};
     asm volatile("lidt %0" : : "m"(pointer));
-    // SAFETY: the new GDT maps the flat code segment at HYPERVISOR_CS, so the far return lands in this function.
+    // SAFETY: the new GDT maps the flat code segment at HYPERVISOR_CS, so the far return lands in
+    // this function.
     asm volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1:"
                  :
                  : "i"(HYPERVISOR_CS)
@@ -118,7 +133,8 @@ void load_tables(unsigned cpu) {
 
 } // namespace
 
-void initialise_descriptor_tables(unsigned cpu, uint64_t interrupt_stacks, uint64_t* stack_top_word) {
+void initialise_descriptor_tables(unsigned cpu, uint64_t interrupt_stacks,
+                                  uint64_t* stack_top_word) {
     if (cpu == 0)
         for (unsigned v = 0; v < 256; ++v)
             idt[v] = make_gate(v);
@@ -156,7 +172,8 @@ void load_ldt(unsigned cpu, uint64_t base, unsigned entries) {
     if (entries != 0) {
         // The descriptor stands in this CPU's own GDT, the only one that may hold a system segment.
         uint64_t* const gdt = tables[cpu].gdt;
-        gdt[ldt_low] = (entries * 8 - 1) | (base & 0xffffff) << 16 | uint64_t{0x82} << 40 | (base >> 24 & 0xff) << 56;
+        gdt[ldt_low] = (entries * 8 - 1) | (base & 0xffffff) << 16 | uint64_t{0x82} << 40 |
+                       (base >> 24 & 0xff) << 56;
         gdt[ldt_high] = base >> 32;
         load_gdt_window(reinterpret_cast<uint64_t>(gdt) - reserved_start);
         chosen = selector(ldt_low, 0);

@@ -7,9 +7,10 @@
 
 namespace hearth::arch {
 
-/// On the CPU that calls it, once: loads GDT, IDT and TSS and points `syscall` and `sysenter` at entry.S.
-/// `interrupt_stacks` is one 16 KiB block, aligned, that NMI, #DF and #MC share in parts.
-void initialise_descriptor_tables(unsigned cpu, uint64_t interrupt_stacks, uint64_t* stack_top_word);
+/// On the CPU that calls it, once: loads GDT, IDT and TSS and points `syscall` and `sysenter` at
+/// entry.S. `interrupt_stacks` is one 16 KiB block, aligned, that NMI, #DF and #MC share in parts.
+void initialise_descriptor_tables(unsigned cpu, uint64_t interrupt_stacks,
+                                  uint64_t* stack_top_word);
 /// Where entries from guests start: the end of the running vCPU's stack.
 void set_entry_stack(unsigned cpu, uint64_t top);
 uint64_t entry_stack(unsigned cpu);

@@ -68,7 +68,8 @@ void fpu_restore(void* area, uint64_t xcr0) {
         asm volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
         return;
     }
-    // Everything that exists is loaded, also what this guest has not enabled: nothing of another's stays.
+    // Everything that exists is loaded, also what this guest has not enabled: nothing of another's
+    // stays.
     write_xcr0(features);
     if (!try_xrstor(area, features)) {
         fpu_reset_area(area);

@@ -90,8 +90,10 @@ int64_t mmuext(MmuExtCommand command, uint64_t argument1, uint64_t argument2) {
 
 uint64_t read_entry(uint64_t machine_address) {
     // Our tables are mapped, read-only, from page_table_base on: the M2P tells where.
-    uint64_t const pfn = reinterpret_cast<uint64_t const*>(0xffff800000000000)[machine_address / page_size];
-    return *reinterpret_cast<uint64_t const*>(virt_base + pfn * page_size + machine_address % page_size);
+    uint64_t const pfn =
+        reinterpret_cast<uint64_t const*>(0xffff800000000000)[machine_address / page_size];
+    return *reinterpret_cast<uint64_t const*>(virt_base + pfn * page_size +
+                                              machine_address % page_size);
 }
 
 uint64_t entry_address(void const* address, unsigned level) {
@@ -147,8 +149,8 @@ void guest_start(hearth::abi::StartInfo* info) {
     using namespace guest;
     start_info = info;
     for (unsigned v = 0; v < 32; ++v)
-        traps[v] = {static_cast<uint8_t>(v), static_cast<uint8_t>(v == 3 || v == 4 ? 3 : 0), 0xe033, 0,
-                    reinterpret_cast<uint64_t>(trap_stubs) + v * 32};
+        traps[v] = {static_cast<uint8_t>(v), static_cast<uint8_t>(v == 3 || v == 4 ? 3 : 0), 0xe033,
+                    0, reinterpret_cast<uint64_t>(trap_stubs) + v * 32};
     hypercall(Hypercall::set_trap_table, traps);
     hypercall(Hypercall::set_callbacks, event_entry, failsafe_entry, 0);
     guest_main();

@@ -1,5 +1,5 @@
-// There is no heap: the decoders get their memory from an allocator or a workspace that we pass. Their
-// fall-backs to malloc are compiled but fail.
+// There is no heap: the decoders get their memory from an allocator or a workspace that we pass.
+// Their fall-backs to malloc are compiled but fail.
 #pragma once
 #include <stddef.h>
 

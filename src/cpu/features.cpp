@@ -1,23 +1,22 @@
-#include "arch/features.h"
+#include "cpu/features.h"
 
-#include "arch/x86/intrinsics.h"
+#include "arch/intrinsics.h"
 #include "base/format.h"
-#include "cpuid/pv_msr.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
 
 namespace hearth {
 void enable_smap_sites(void (*patch)(uint64_t address, std::string_view code));
-}
 
-namespace hearth::arch {
+using namespace arch;
+
 namespace {
 
 constinit TextBuffer<128> names;
 
 void patch_code(uint64_t address, std::string_view code) {
-    // SAFETY: text is mapped read-only; the direct map's alias of the same bytes is not. No other CPU runs yet, and none of
-    // the sites is being executed.
+    // SAFETY: text is mapped read-only; the direct map's alias of the same bytes is not. No other
+    // CPU runs yet, and none of the sites is being executed.
     memcpy(direct<char>(image_physical(address)), code.data(), code.size());
 }
 
@@ -45,11 +44,13 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     enable(leaf1.ecx & bit(24), 0, "TSC-deadline");
     enable(cpuid(0x80000001).edx & bit(26), 0, "1G-pages");
     write_cr4(v);
-    write_msr(msr::pat, pv_pat);
+    write_msr(msr::pat, switches.pat);
 }
 
 std::string_view enabled_features() { return names.view(); }
-unsigned physical_address_bits() { return cpuid(0x80000000).eax >= 0x80000008 ? cpuid(0x80000008).eax & 0xff : 36; }
+unsigned physical_address_bits() {
+    return cpuid(0x80000000).eax >= 0x80000008 ? cpuid(0x80000008).eax & 0xff : 36;
+}
 bool has_tsc_deadline() { return cpuid(1).ecx & bit(24); }
 
-} // namespace hearth::arch
+} // namespace hearth

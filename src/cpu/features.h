@@ -1,11 +1,13 @@
 // Turns on what the CPU has and Hearth uses.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
-namespace hearth::arch {
+namespace hearth {
 
 struct FeatureSwitches {
+    uint64_t pat = 0; // what guests rely on page attributes to mean
     bool smep = true, smap = true, fsgsbase = true;
 };
 /// On each CPU, early. The first patches the entry paths for SMAP.
@@ -15,4 +17,4 @@ std::string_view enabled_features();
 bool has_tsc_deadline();
 unsigned physical_address_bits();
 
-} // namespace hearth::arch
+} // namespace hearth

@@ -27,8 +27,11 @@ hearth::Registers* move_to_entry_stack(hearth::Registers const& frame);
 
 namespace hearth {
 
-static_assert(sizeof(Registers) == 168 && offsetof(Registers, rip) == 128 && offsetof(Registers, cs) == 136,
+static_assert(sizeof(Registers) == 168 && offsetof(Registers, rip) == 128 &&
+                  offsetof(Registers, cs) == 136,
               "entry.S knows these");
+
+static_assert(max_cpus == MAX_CPUS, "entry.S has a stub for each CPU");
 
 namespace {
 
@@ -55,7 +58,7 @@ void bind_stack(uint64_t stack_end, Cpu& cpu) {
 
 void enable_smap_sites(void (*patch)(uint64_t address, std::string_view code)) {
     for (auto const* site = smap_sites_start; site < smap_sites_end; ++site)
-        patch(site->address, site->operation ? std::string_view{"\x0f\x01\xcb", 3}  // stac
+        patch(site->address, site->operation ? std::string_view{"\x0f\x01\xcb", 3}   // stac
                                              : std::string_view{"\x0f\x01\xca", 3}); // clac
 }
 
@@ -71,7 +74,8 @@ void hypervisor_exception(Registers& frame) {
         return;
     }
     if (frame.vector == static_cast<uint32_t>(Vector::debug)) {
-        // A guest's watchpoint on memory that Hearth reads for it: the guest set it, the guest has lost nothing.
+        // A guest's watchpoint on memory that Hearth reads for it: the guest set it, the guest has
+        // lost nothing.
         frame.rflags &= ~rflags::tf;
         return;
     }
@@ -87,7 +91,8 @@ void paranoid_exception(Registers& frame) {
 }
 
 Registers* move_to_entry_stack(Registers const& frame) {
-    auto* const moved = reinterpret_cast<Registers*>(arch::entry_stack(this_cpu_id()) - sizeof(Registers));
+    auto* const moved =
+        reinterpret_cast<Registers*>(arch::entry_stack(this_cpu_id()) - sizeof(Registers));
     *moved = frame;
     return moved;
 }

@@ -1,0 +1,11 @@
+// The one way in for hypercalls; hypercall/ provides it.
+#pragma once
+
+#include "pv/vcpu.h"
+
+namespace hearth::pv {
+
+/// Number in rax, arguments in rdi, rsi, rdx, r10, r8, r9; the result replaces rax.
+void hypercall(PvVcpu& vcpu, Registers& registers);
+
+} // namespace hearth::pv
