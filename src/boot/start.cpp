@@ -35,6 +35,7 @@
 #include "time/timer.h"
 
 #include <algorithm>
+#include <bit>
 
 extern "C" {
 extern char boot_stack[];
@@ -105,7 +106,7 @@ Level level_of(LogThreshold threshold) {
 void open_console(Options const& o) {
     console_initialise({.com1 = o.console_com1,
                         .com2 = o.console_com2,
-                        .vga = o.console_vga,
+                        .vga = o.console_vga && !boot_info.efi.booted_by_efi,
                         .com1_settings = o.com1,
                         .com2_settings = o.com2});
     // Start-up is worth seeing; warnings and worse always are.
@@ -181,6 +182,19 @@ void keep(PhysicalAddress start, uint64_t size) {
         stop("the memory map is too fragmented");
 }
 
+/// The console's own needs, now that there is memory: the screen mapped anew, and a ring of the
+/// size that was asked for.
+void settle_console(Told const& told) {
+    constexpr PhysicalAddress vga_text{0xb8000};
+    constexpr uint64_t vga_size = 0x8000, smallest_ring = 16_KiB, largest_ring = 16_MiB;
+    if (auto const cells = map_device(vga_text, vga_size))
+        console_move_vga(*cells);
+    uint64_t const size =
+        std::bit_floor(std::clamp(told.options.conring_size, smallest_ring, largest_ring));
+    if (auto const ring = allocate_bytes(size); ring && size > smallest_ring)
+        console_ring_grow({static_cast<char*>(*ring), size});
+}
+
 MemoryReady take_memory(Told const& told) {
     for (MemoryRegion const& r : boot_info.memory_map)
         add_machine_memory(r.start.raw(), r.size, static_cast<uint32_t>(r.type));
@@ -195,8 +209,11 @@ MemoryReady take_memory(Told const& told) {
     for (MemoryRegion const& r : usable_memory)
         if (r.type == MemoryType::usable)
             ram[ranges++] = {Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift}};
-    log_info("memory: {} MiB usable in {} ranges", usable_memory.usable_bytes() >> 20, ranges);
+    uint64_t const total = usable_memory.usable_bytes();
+    uint64_t module_bytes = 0;
     keep(image_start(), image_end().raw() - image_start().raw());
+    for (BootModule const& module : boot_info.modules())
+        module_bytes += align_up(module.size, page_size);
     for (BootModule const& module : boot_info.modules())
         keep(module.start, align_up(module.size, page_size));
     EarlyAllocator early;
@@ -204,6 +221,10 @@ MemoryReady take_memory(Told const& told) {
     for (MemoryRegion const& r : usable_memory)
         if (r.type == MemoryType::usable)
             donate_frames(Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift});
+    settle_console(told);
+    uint64_t const usable = usable_memory.usable_bytes();
+    log_info("memory: {} MiB in {} ranges; Hearth keeps {} KiB of it", total >> 20, ranges,
+             (total - usable - module_bytes) >> 10);
     return ready;
 }
 
@@ -440,6 +461,7 @@ void let_run(Domain& domain0, Options const& options) {
             set_affinity(*domain0.vcpus[i], CpuMask::of(i % online_cpus().count()));
     Vcpu& first = *domain0.vcpus[0];
     first.online.store(true);
+    console_move_vga(nullptr); // the screen is Domain 0's now
     first.periodic.set(now_ns() + first.period);
     log_info("Domain 0 starts {} TSC ticks after Hearth", arch::read_tsc() - first_tsc);
     start(first);

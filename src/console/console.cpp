@@ -9,15 +9,17 @@
 namespace hearth {
 namespace {
 
-constexpr uint32_t ring_size = 32 * 1024;
+constexpr uint32_t first_ring_size = 16 * 1024;
 constexpr unsigned input_size = 128;
 constexpr char escape_key = 0x01; // Ctrl-A
 constexpr unsigned escapes_to_switch = 3;
 
+constinit char first_ring[first_ring_size]{};
+
 struct State {
     Uart ports[2];
     bool vga = false;
-    char ring[ring_size]{};
+    std::span<char> ring{first_ring};
     uint32_t ring_end = 0;   // counts all bytes ever written
     uint32_t ring_start = 0; // the oldest byte kept
     char input[input_size]{};
@@ -59,9 +61,9 @@ void put_devices(std::string_view text) {
 
 void put_ring(std::string_view text) {
     for (char c : text)
-        state.ring[state.ring_end++ % ring_size] = c;
-    if (state.ring_end - state.ring_start > ring_size)
-        state.ring_start = state.ring_end - ring_size;
+        state.ring[state.ring_end++ % state.ring.size()] = c;
+    if (state.ring_end - state.ring_start > state.ring.size())
+        state.ring_start = state.ring_end - static_cast<uint32_t>(state.ring.size());
 }
 
 /// One typed byte: true if Domain 0 has something new to read.
@@ -149,20 +151,36 @@ size_t console_read_input(std::span<char> out) {
 
 void console_set_input_sinks(ConsoleInputSinks s) { sinks = s; }
 
-size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental, bool clear) {
+size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental) {
     size_t count = 0;
     locked([&] {
+        uint32_t const kept = state.ring_end - state.ring_start;
         uint32_t position =
-            incremental && index - state.ring_start <= state.ring_end - state.ring_start
-                ? index
-                : state.ring_start;
+            incremental && index - state.ring_start <= kept ? index : state.ring_start;
         while (count < out.size() && position != state.ring_end)
-            out[count++] = state.ring[position++ % ring_size];
+            out[count++] = state.ring[position++ % state.ring.size()];
         index = position;
-        if (clear)
-            state.ring_start = state.ring_end;
     });
     return count;
+}
+
+void console_ring_clear() {
+    locked([] { state.ring_start = state.ring_end; });
+}
+
+void console_ring_grow(std::span<char> room) {
+    locked([&] {
+        for (uint32_t at = state.ring_start; at != state.ring_end; ++at)
+            room[at % room.size()] = state.ring[at % state.ring.size()];
+        state.ring = room;
+    });
+}
+
+void console_move_vga(void* cells) {
+    locked([&] {
+        state.vga = state.vga && cells;
+        vga_move(cells);
+    });
 }
 
 void set_log_level(Level level) { shown = level; }

@@ -41,7 +41,14 @@ struct ConsoleInputSinks {
 };
 void console_set_input_sinks(ConsoleInputSinks sinks);
 
-/// The ring: copies from position `index` (0: the oldest kept) and moves it on; clears it if asked.
-size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental, bool clear);
+/// The ring: copies from position `index`, or from the oldest byte kept unless `incremental`, and
+/// moves `index` on.
+size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental);
+void console_ring_clear();
+/// Gives the ring more room (a power of two), once there is memory; what it holds is kept.
+void console_ring_grow(std::span<char> room);
+
+/// Where VGA text memory is mapped from now on; null: no longer ours to write to.
+void console_move_vga(void* cells);
 
 } // namespace hearth

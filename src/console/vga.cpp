@@ -24,14 +24,18 @@ void new_line() {
 } // namespace
 
 bool vga_initialise() {
-    // The first MiB is mapped with the rest of low memory for as long as Hearth runs.
+    // As the boot page tables map it.
     cells = direct<uint16_t volatile>(PhysicalAddress{0xb8000});
     for (unsigned i = 0; i < rows * columns; ++i)
         cells[i] = white_on_black | ' ';
     return true;
 }
 
+void vga_move(void* moved) { cells = static_cast<uint16_t volatile*>(moved); }
+
 void vga_put(std::string_view text) {
+    if (!cells)
+        return;
     for (char c : text) {
         if (c == '\n') {
             new_line();

@@ -6,6 +6,8 @@
 namespace hearth {
 
 bool vga_initialise();
+/// The text memory is mapped at `cells` from now on; null: do not touch it.
+void vga_move(void* cells);
 void vga_put(std::string_view text);
 
 } // namespace hearth

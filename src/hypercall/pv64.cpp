@@ -41,7 +41,7 @@ using Pv64 = Table<
     Row<Hypercall::console_io, do_console_io>,
     // Domain 0's.
     Row<Hypercall::platform_op, do_platform_op, Caller::hardware_domain>,
-    Row<Hypercall::xsm_op, do_xsm_op>>;
+    Row<Hypercall::sysctl, do_sysctl, Caller::privileged>, Row<Hypercall::xsm_op, do_xsm_op>>;
 
 /// A list of hypercalls in one. Each result goes into its entry; a list within a list is refused.
 Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {

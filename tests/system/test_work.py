@@ -139,6 +139,14 @@ def test_stress(dom0, slow):
     assert "successful run completed" in output
 
 
+@pytest.mark.hearth_only
+def test_toolstack_reads_the_hypervisors_log(dom0):
+    log = dom0.check("xl dmesg")
+    assert "(HEARTH) Domain 0:" in log
+    dom0.check("xl debug-keys m")
+    assert "frames free" in dom0.check("xl dmesg")
+
+
 def test_kernel_log_after_all_that(dom0):
     assert complaints(dom0) == ""
 
