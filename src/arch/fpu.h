@@ -14,7 +14,8 @@ size_t fpu_area_size();
 uint64_t fpu_features();
 bool fpu_has_xsave();
 void fpu_reset_area(void* area);
-void fpu_save(void* area);
+/// `xcr0`: what the guest sees; all that exists is saved nevertheless.
+void fpu_save(void* area, uint64_t xcr0);
 /// Loads a guest's state and makes `xcr0` what it sees. Malformed state is replaced by the initial
 /// one.
 void fpu_restore(void* area, uint64_t xcr0);

@@ -178,7 +178,9 @@ uint64_t find_trampoline_page() {
 }
 
 void keep(PhysicalAddress start, uint64_t size) {
-    if (!usable_memory.reserve(start, size))
+    uint64_t const first = align_down(start.raw(), page_size);
+    if (!usable_memory.reserve(PhysicalAddress{first},
+                               align_up(start.raw() + size, page_size) - first))
         stop("the memory map is too fragmented");
 }
 
@@ -191,7 +193,9 @@ void settle_console(Told const& told) {
         console_move_vga(*cells);
     uint64_t const size =
         std::bit_floor(std::clamp(told.options.conring_size, smallest_ring, largest_ring));
-    if (auto const ring = allocate_bytes(size); ring && size > smallest_ring)
+    if (size == smallest_ring)
+        return;
+    if (auto const ring = allocate_bytes(size))
         console_ring_grow({static_cast<char*>(*ring), size});
 }
 
@@ -200,8 +204,6 @@ MemoryReady take_memory(Told const& told) {
         add_machine_memory(r.start.raw(), r.size, static_cast<uint32_t>(r.type));
     boot_info.memory_map.normalise();
     usable_memory = boot_info.memory_map;
-    if (told.options.mem)
-        (void)usable_memory.limit_usable(*told.options.mem);
     MemoryReady ready{find_trampoline_page()};
     keep(PhysicalAddress{0}, low_memory_end);
     static constinit RamRange ram[MemoryMap::capacity]{};
@@ -209,6 +211,9 @@ MemoryReady take_memory(Told const& told) {
     for (MemoryRegion const& r : usable_memory)
         if (r.type == MemoryType::usable)
             ram[ranges++] = {Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift}};
+    // All of it is mapped, since modules may lie anywhere; mem= limits what is given out.
+    if (told.options.mem)
+        (void)usable_memory.limit_usable(*told.options.mem);
     uint64_t const total = usable_memory.usable_bytes();
     uint64_t module_bytes = 0;
     keep(image_start(), image_end().raw() - image_start().raw());
@@ -344,10 +349,14 @@ CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady const&) {
         }
         if (!cpu.enabled || count == most)
             continue;
-        if (start_cpu(count, cpu.id, cpu.processor_uid, other_cpu_main))
-            ++count;
-        else
-            log_warning("CPU with APIC id {} does not answer", cpu.id);
+        if (!start_cpu(count, cpu.id, cpu.processor_uid, other_cpu_main)) {
+            // Should it answer later, it must not meet another on its stack.
+            log_warning(
+                "CPU with APIC id {} does not answer: going on without it and those after it",
+                cpu.id);
+            break;
+        }
+        ++count;
     }
     log_info("{} CPUs online:{}", count, enabled_features());
     return {count};

@@ -129,10 +129,7 @@ void console_poll_input() {
 }
 
 void console_write(std::string_view text) {
-    locked([&] {
-        put_devices(text);
-        put_ring(text);
-    });
+    locked([&] { put_devices(text); });
 }
 
 void console_break_lock() { lock_broken = true; }

@@ -26,7 +26,8 @@ unsigned console_interrupt_lines(std::span<uint8_t, 2> lines);
 /// Takes what has been typed; called from the ports' interrupts.
 void console_poll_input();
 
-/// Text to the devices and into the ring. Complete lines of Hearth's own come through log.h.
+/// A guest's text, to the devices only. Hearth's own lines come through log.h, and the ring keeps
+/// those.
 void console_write(std::string_view text);
 /// For panic: from here on no lock is taken.
 void console_break_lock();

@@ -2,6 +2,8 @@
 
 #include "arch/port_io.h"
 
+#include <algorithm>
+
 namespace hearth {
 namespace {
 // Registers of the National Semiconductor 16550.
@@ -19,7 +21,7 @@ bool Uart::initialise(UartSettings const& settings) {
         return false;
     arch::out8(port + interrupt_enable, 0);
     if (settings.baud != 0) {
-        uint32_t const divisor = settings.clock / 16 / settings.baud;
+        uint32_t const divisor = std::max(settings.clock / 16 / settings.baud, 1u);
         arch::out8(port + line_control, settings.line_control | 0x80);
         arch::out8(port + data, static_cast<uint8_t>(divisor));
         arch::out8(port + interrupt_enable, static_cast<uint8_t>(divisor >> 8));

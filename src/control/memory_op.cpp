@@ -24,10 +24,24 @@ bool extent_allowed(Domain const& d, unsigned order) {
     return order <= (d.hardware ? largest_hardware_extent : largest_extent);
 }
 
-/// Memory that a device of so many address bits can reach.
-Zone zone_for(uint32_t flags) {
+/// Frames that a device of as many address bits as the flags say can reach; nomem when there are
+/// none such.
+Result<Mfn> allocate_reachable(unsigned order, uint32_t flags) {
     uint32_t const address_bits = flags & 0xff;
-    return address_bits != 0 && address_bits <= 32 ? Zone::below_4g : Zone::any;
+    if (address_bits == 0 || address_bits >= 64)
+        return allocate_frames(order);
+    auto const reachable = [&](Mfn first) {
+        return (address_of(first).raw() + (page_size << order) - 1) >> address_bits == 0;
+    };
+    for (Zone const zone : {Zone::any, Zone::below_4g}) {
+        if (zone == Zone::any && address_bits <= 32)
+            continue;
+        Mfn const first = TRY(allocate_frames(order, zone));
+        if (reachable(first))
+            return first;
+        free_frames(first, order);
+    }
+    return Errno::nomem;
 }
 
 /// New frames for the domain, scrubbed, numbered from `gfn` in the M2P if they have numbers.
@@ -37,7 +51,7 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
         d.pages.with([&](PageList& list) { return list.count + count <= list.maximum; });
     if (!fits)
         return Errno::nomem;
-    Mfn const first = TRY(allocate_frames(order, zone_for(flags)));
+    Mfn const first = TRY(allocate_reachable(order, flags));
     for (uint64_t i = 0; i < count; ++i) {
         zero_page(first + i);
         set_m2p(first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
@@ -139,7 +153,7 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
     Result<> const result = [&]() -> Result<> {
         for (uint64_t i = 0; i < out_count; ++i) {
             uint64_t const gfn = TRY(out.read(chunk * out_count + i));
-            Mfn const first = TRY(allocate_frames(x.out.extent_order, zone_for(x.out.flags)));
+            Mfn const first = TRY(allocate_reachable(x.out.extent_order, x.out.flags));
             for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
                 zero_page(first + k);
                 set_m2p(first + k, gfn + k);
@@ -156,7 +170,8 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
     // A domain must not come out of this with more than it had.
     for (uint64_t i = 0; !result && i < made; ++i)
         for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k)
-            (void)drop_owners_reference(fresh[i] + k);
+            if (auto const page = PageRef::get(fresh[i] + k, d.id))
+                (void)drop_owners_reference(page->mfn());
     return result;
 }
 

@@ -111,9 +111,14 @@ Result<int64_t> updating(uint64_t argument, Function&& function) {
 }
 
 Result<> set_eoi_map(Context& c, uint64_t frame) {
-    if (pirqs.eoi_map)
-        return Errno::busy;
+    if (!c.domain.hardware)
+        return Errno::perm;
     Mfn const page = TRY(hold_writable_page(c.domain, frame));
+    LockGuard guard{pirqs_lock};
+    if (pirqs.eoi_map) {
+        release_writable_page(c.domain, page);
+        return Errno::busy;
+    }
     pirqs.eoi_map = direct<uint8_t>(page);
     for (uint32_t i = 0; i < irq_limit; ++i)
         if (pirqs.entries[i].mapped)

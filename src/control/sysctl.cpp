@@ -4,6 +4,9 @@
 #include "control/control.h"
 #include "control/debug_keys.h"
 #include "domain/guest_memory.h"
+#include "memory/allocator.h"
+#include "memory/page.h"
+#include "time/clock.h"
 
 #include <algorithm>
 #include <cstring>
@@ -38,6 +41,21 @@ Result<> read_console(abi::Sysctl& op) {
     return {};
 }
 
+void describe_machine(abi::Sysctl& op) {
+    abi::SysctlPhysinfo info{};
+    unsigned const cpus = machine_facts().cpu_count;
+    info.threads_per_core = info.cores_per_socket = 1;
+    info.cpu_count = cpus;
+    info.max_cpu_id = cpus - 1;
+    info.node_count = 1;
+    info.cpu_khz = static_cast<uint32_t>(tsc_hertz() / 1000);
+    info.capabilities = abi::physinfo_pv;
+    info.total_pages = total_frame_count();
+    info.free_pages = free_frame_count();
+    info.max_mfn = frame_limit().raw() - 1;
+    memcpy(op.body, &info, sizeof info);
+}
+
 Result<> press_keys(abi::Sysctl const& op) {
     abi::SysctlDebugKeys request;
     memcpy(&request, op.body, sizeof request);
@@ -58,6 +76,10 @@ Result<int64_t> do_sysctl(Context&, uint64_t argument) {
     switch (static_cast<SysctlOperation>(op.command)) {
     case SysctlOperation::readconsole:
         TRY(read_console(op));
+        TRY(pointer.write(op));
+        return 0;
+    case SysctlOperation::physinfo:
+        describe_machine(op);
         TRY(pointer.write(op));
         return 0;
     case SysctlOperation::debug_keys:

@@ -35,6 +35,8 @@ void spin(uint64_t tsc_ticks) {
 } // namespace
 
 void prepare_trampoline(uint64_t physical_page) {
+    if (physical_page == 0) // no memory for it: one CPU it is
+        return;
     auto const mapped = map_device(PhysicalAddress{physical_page}, page_size);
     if (!mapped)
         return;

@@ -94,7 +94,9 @@ Result<Mfn> allocate_shared_frame(Domain& domain) {
     Page& page = page_at(mfn);
     page.owner = domain.id;
     page.unlisted = true;
-    page.type.store(0, std::memory_order_relaxed);
+    // Held as data for good: Hearth writes to it, so it must never pass for a table.
+    page.type.store(TypeWord::make(PageType::writable, TypeWord::valid, 1).v,
+                    std::memory_order_relaxed);
     page.state = PageState::guest;
     page.references.store(1, std::memory_order_release);
     set_m2p(mfn, invalid_m2p_entry);

@@ -62,17 +62,20 @@ Result<uint32_t> bind_pirq(Domain& d, abi::BindPirq const& request) {
     {
         LockGuard guard{d.events->lock};
         number = TRY(d.events->allocate());
-        Port& port = *d.events->find(number);
-        port.state = State::pirq;
-        port.number = request.pirq;
     }
-    // The interrupt may come as soon as it is bound: the port is ready for it.
-    auto bound = pirq_bound(d, request.pirq, number, request.flags & abi::bind_pirq_will_share);
+    // Until it is bound nobody else can close the port; an interrupt that comes meanwhile is kept.
+    auto const bound =
+        pirq_bound(d, request.pirq, number, request.flags & abi::bind_pirq_will_share);
+    LockGuard guard{d.events->lock};
+    Port& port = *d.events->find(number);
     if (!bound) {
-        LockGuard guard{d.events->lock};
         d.events->release(number);
         return bound.error();
     }
+    port.state = State::pirq;
+    port.number = request.pirq;
+    if (std::exchange(port.raised_while_reserved, false))
+        d.events->set_pending(number, port);
     return number;
 }
 
@@ -381,6 +384,8 @@ void send_event(Domain& domain, uint32_t number) {
     Port* const port = domain.events->find(number);
     if (port && port->state > State::reserved)
         domain.events->set_pending(number, *port);
+    else if (port && port->state == State::reserved)
+        port->raised_while_reserved = true;
 }
 
 bool event_is_pending(Domain& domain, uint32_t number) {

@@ -15,8 +15,9 @@ struct Port {
     enum class State : uint8_t { free, reserved, unbound, interdomain, pirq, virq, ipi };
     State state = State::free;
     uint8_t priority = abi::fifo::default_priority;
-    uint8_t queued_priority = 0; // FIFO: the queue it was last linked to
-    bool early_pending = false;  // FIFO: raised before its word existed
+    uint8_t queued_priority = 0;        // FIFO: the queue it was last linked to
+    bool early_pending = false;         // FIFO: raised before its word existed
+    bool raised_while_reserved = false; // a physical interrupt, just being bound
     uint16_t vcpu = 0;
     uint16_t queued_vcpu = 0;
     DomainId remote_domain = domid_invalid;

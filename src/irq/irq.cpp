@@ -88,12 +88,11 @@ Message message_for(Irq const& irq) {
 
 /// Messages of one multi-message MSI capability share an address and need consecutive vectors, so
 /// they are given vectors when they are allocated; all else gets one when bound.
-void write_message(Irq const& irq, bool masked) {
+Result<> write_message(Irq const& irq, bool masked) {
     PciAddress const device{irq.source.bus, irq.source.devfn};
     if (irq.source.extended)
-        (void)msix_write(device, irq.source.entry, message_for(irq), masked);
-    else if (irq.source.entry == 0)
-        (void)msi_write(device, message_for(irq));
+        return msix_write(device, irq.source.entry, message_for(irq), masked);
+    return irq.source.entry == 0 ? msi_write(device, message_for(irq)) : Result<>{};
 }
 
 /// `count` (a power of two) consecutive free vectors, aligned; 0 when there are none.
@@ -195,8 +194,10 @@ Result<> irq_bind(unsigned number, InterruptHandler handler, void* argument) {
     irq.ended = true;
     if (irq.kind == Irq::Kind::line)
         write_line(number, false);
-    else
-        write_message(irq, false);
+    else if (auto const written = write_message(irq, false); !written) {
+        irq.handler = nullptr;
+        return written;
+    }
     return {};
 }
 
@@ -209,7 +210,7 @@ void irq_unbind(unsigned number) {
         write_line(number, true);
         release_vector(irq);
     } else if (irq.source.extended) {
-        write_message(irq, true);
+        (void)write_message(irq, true); // a device that is gone sends nothing
     }
     irq.handler = nullptr;
 }
@@ -255,11 +256,13 @@ Result<unsigned> irq_allocate_message(MessageSource const& source, unsigned coun
         c.by_vector[irq.vector] = static_cast<uint16_t>(first + i);
     }
     // The message stands in the device before its driver turns it on.
-    Irq& irq = c.irqs[first];
-    if (source.extended)
-        TRY(msix_write(device, source.entry, message_for(irq), true));
-    else
-        write_message(irq, false);
+    if (auto const written = write_message(c.irqs[first], source.extended); !written) {
+        for (unsigned i = 0; i < count; ++i) {
+            release_vector(c.irqs[first + i]);
+            c.irqs[first + i] = {};
+        }
+        return written.error();
+    }
     return first;
 }
 
@@ -276,7 +279,7 @@ void irq_restore_messages(uint8_t bus, uint8_t devfn) {
     LockGuard guard{lock};
     for (Irq const& irq : c.irqs)
         if (irq.kind == Irq::Kind::message && irq.source.bus == bus && irq.source.devfn == devfn)
-            write_message(irq, !irq.handler);
+            (void)write_message(irq, !irq.handler);
 }
 
 Result<uint32_t> io_apic_read_for_guest(uint64_t base, uint32_t reg) {

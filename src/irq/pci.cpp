@@ -3,6 +3,8 @@
 #include "arch/port_io.h"
 #include "base/bits.h"
 #include "base/lock.h"
+#include "cpu/features.h"
+#include "memory/page.h"
 #include "memory/paging.h"
 
 namespace hearth {
@@ -72,6 +74,14 @@ Result<MappedTable*> msix_table(PciAddress d, uint8_t capability) {
     if ((low & 6) == 4 && bar < 5)
         base |= uint64_t{pci_read(d, plus(bar_offset, 4), 4)} << 32;
     uint64_t const physical = base + (table & ~7u);
+    // Only device memory: a register that claims otherwise would have interrupts written over
+    // somebody's data.
+    uint64_t const end = physical + count * 16;
+    if (end < physical || (end - 1) >> physical_address_bits() != 0)
+        return Errno::nodev;
+    for (uint64_t at = physical; at < end; at = align_up(at + 1, page_size))
+        if (is_ram(frame_of(PhysicalAddress{at})))
+            return Errno::nodev;
     for (unsigned i = 0; i < table_count; ++i)
         if (tables[i].device.bus == d.bus && tables[i].device.devfn == d.devfn) {
             if (tables[i].physical == physical)

@@ -47,6 +47,7 @@ void load_segments(PvVcpu& v) {
     arch::write_msr(arch::msr::fs_base, v.fs_base);
     arch::write_msr(arch::msr::gs_base, v.gs_base_active);
     arch::write_msr(arch::msr::kernel_gs_base, v.gs_base_other);
+    (void)arch::try_write_msr(arch::msr::tsc_aux, v.tsc_aux); // where there is RDTSCP
 }
 
 void load_debug_registers(PvVcpu const& v) {
@@ -152,7 +153,7 @@ void PvVcpu::switch_in() {
 void PvVcpu::switch_out() {
     save_segments(*this);
     arch::set_task_switched(false);
-    arch::fpu_save(fpu);
+    arch::fpu_save(fpu, xcr0);
 }
 
 } // namespace hearth::pv

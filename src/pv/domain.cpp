@@ -105,9 +105,10 @@ Result<> set_context(PvVcpu& v, abi::VcpuGuestContext const& c) {
     v.kernel_table = root;
     v.kernel_mode = true;
     v.ldt_base = c.ldt_base;
-    v.ldt_entries = layout::guest_range_ok(c.ldt_base, c.ldt_entries * 8)
-                        ? static_cast<unsigned>(c.ldt_entries)
-                        : 0;
+    v.ldt_entries =
+        is_aligned(c.ldt_base, page_size) && layout::guest_range_ok(c.ldt_base, c.ldt_entries * 8)
+            ? static_cast<unsigned>(c.ldt_entries)
+            : 0;
     set_registers(v, c.registers);
     set_handlers(v, c);
     return {};

@@ -174,6 +174,8 @@ public:
         case MsrRead::Kind::tsc:
             return arch::read_tsc();
         case MsrRead::Kind::vcpu:
+            if (index == arch::msr::tsc_aux)
+                return uint64_t{v_.tsc_aux};
             if (index == arch::msr::fs_base || index == arch::msr::gs_base ||
                 index == arch::msr::kernel_gs_base)
                 return arch::read_msr(index);
@@ -189,6 +191,11 @@ public:
         case MsrWrite::Kind::ignore:
             return {};
         case MsrWrite::Kind::vcpu:
+            if (index == arch::msr::tsc_aux) {
+                v_.tsc_aux = static_cast<uint32_t>(value);
+                (void)arch::try_write_msr(index, v_.tsc_aux);
+                return {};
+            }
             if ((index == arch::msr::fs_base || index == arch::msr::gs_base ||
                  index == arch::msr::kernel_gs_base) &&
                 layout::is_canonical(value))

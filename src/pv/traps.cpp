@@ -71,6 +71,15 @@ void handle_general_protection(PvVcpu& v, Registers& r) {
     deliver_trap(v, Vector::general_protection, r.error_code);
 }
 
+/// The instructions whose gates are open to ring 3: the guest's own table says to whom.
+void handle_gate_for_all(PvVcpu& v, Registers& r) {
+    auto const vector = static_cast<uint8_t>(r.vector);
+    if (v.traps[vector].address && (v.kernel_mode || v.traps[vector].privilege() == 3))
+        return deliver_software_interrupt(v, vector);
+    r.rip -= vector >= 32 ? 2 : 1; // back to the instruction, as where the processor refuses it
+    deliver_trap(v, Vector::general_protection, vector * 8u + 2);
+}
+
 void handle_debug(PvVcpu& v) {
     v.debug[6] = arch::read_dr6();
     arch::write_dr6(0xffff0ff0);
@@ -110,8 +119,8 @@ void guest_exception(Registers& r) {
             return;
         return deliver_trap(v, vector);
     default:
-        if (r.vector >= 32 || r.vector == 3 || r.vector == 4) // int n, int3, into
-            return deliver_software_interrupt(v, static_cast<uint8_t>(r.vector));
+        if (r.vector >= 32 || r.vector == 3 || r.vector == 4) // int 0x80, int3, into
+            return handle_gate_for_all(v, r);
         return deliver_trap(v, vector, r.error_code);
     }
 }

@@ -42,6 +42,27 @@ void own_and_foreign_frames() {
     EXPECT(mmuext(MmuExtCommand::new_baseptr, 0x200) != 0);
 }
 
+void shared_frames() {
+    // Hearth itself writes to these, so they must never pass for tables, mapped or not.
+    uint64_t const shared = start_info->shared_info / page_size;
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, shared) == inval);
+    static uint64_t frames[1];
+    static struct {
+        uint16_t domain = 0x7ff0, padding0 = 0;
+        uint32_t count = 1;
+        int16_t status = 0;
+        uint16_t padding1[3] = {};
+        uint64_t* list = frames;
+    } set_up;
+    EXPECT(hypercall(Hypercall::grant_table_op, 2, &set_up, 1) == 0 && set_up.status == 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, frames[0]) == inval);
+    EXPECT(mmuext(MmuExtCommand::pin_l4_table, frames[0]) == inval);
+    void* const spare = page();
+    EXPECT(update_va_mapping(spare, entry(frames[0], present | writable)) == 0);
+    EXPECT(update_va_mapping(spare, 0) == 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, frames[0]) == inval);
+}
+
 void reserved_slots() {
     uint64_t const root = entry_address(reinterpret_cast<void*>(virt_base), 4) & ~uint64_t{4095};
     for (unsigned slot = 256; slot < 272; ++slot)
@@ -98,6 +119,7 @@ void guest_main() {
     writable_mapping_of_a_table();
     superpages_and_reserved_bits();
     own_and_foreign_frames();
+    shared_frames();
     reserved_slots();
     pins_and_counts();
     writes_by_emulation();

@@ -89,7 +89,9 @@ class FrameAccounting {
         Expected& e = expected_[mfn.raw()];
         TypeWord const word = page.type_word();
         uint32_t const references = page.references.load();
-        if (!page.unlisted ? (references & Page::owners_reference) != 0 : true)
+        if (page.unlisted) // shared with Hearth, which holds it as data for good
+            hold(mfn, PageType::writable);
+        else if ((references & Page::owners_reference) != 0)
             ++e.references;
         uint32_t const counted = references & Page::count_mask;
         if (exact_ ? counted != e.references : counted < e.references)

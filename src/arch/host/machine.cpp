@@ -1,6 +1,8 @@
 // CPUs, their registers, interrupts and ports.
 #include "arch/host/machine.h"
 
+#include "cpu/features.h"
+
 #include "arch/apic.h"
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
@@ -99,7 +101,7 @@ size_t fpu_area_size() { return 512; }
 uint64_t fpu_features() { return 3; }
 bool fpu_has_xsave() { return false; }
 void fpu_reset_area(void* area) { memset(area, 0, fpu_area_size()); }
-void fpu_save(void*) {}
+void fpu_save(void*, uint64_t) {}
 void fpu_restore(void*, uint64_t) {}
 void fpu_set_xcr0(uint64_t) {}
 void set_task_switched(bool) {}
@@ -131,4 +133,8 @@ void out16(uint16_t, uint16_t) {}
 void out32(uint16_t, uint32_t) {}
 
 } // namespace arch
+} // namespace hearth
+
+namespace hearth {
+unsigned physical_address_bits() { return 46; }
 } // namespace hearth

@@ -234,6 +234,8 @@ sysenter_entry:
         push    $0                      // rsp and rip are not saved by the instruction
         pushfq
         orl     $0x200, (%rsp)
+        push    $2                      // NT and all else off: the instruction clears only IF, VM and RF
+        popfq
         push    $RING3_CS32
         push    $0
         push    $0

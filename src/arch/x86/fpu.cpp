@@ -53,7 +53,9 @@ void fpu_reset_area(void* area) {
     legacy->mxcsr = mxcsr_default;
 }
 
-void fpu_save(void* area) {
+void fpu_save(void* area, uint64_t xcr0) {
+    if (have_xsave && xcr0 != features)
+        write_xcr0(features);
     if (!have_xsave)
         asm volatile("fxsave64 (%0)" : : "r"(area) : "memory");
     else if (have_xsaveopt)
