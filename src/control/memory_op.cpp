@@ -47,16 +47,24 @@ Result<Mfn> allocate_reachable(unsigned order, uint32_t flags) {
 /// New frames for the domain, scrubbed, numbered from `gfn` in the M2P if they have numbers.
 Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     uint64_t const count = uint64_t{1} << order;
-    bool const fits =
-        d.pages.with([&](PageList& list) { return list.count + count <= list.maximum; });
+    // Claimed first, so that several vCPUs at once stay within the maximum together.
+    bool const fits = d.pages.with([&](PageList& list) {
+        bool const enough = list.count + list.claimed + count <= list.maximum;
+        list.claimed += enough ? count : 0;
+        return enough;
+    });
     if (!fits)
         return Errno::nomem;
-    Mfn const first = TRY(allocate_reachable(order, flags));
-    for (uint64_t i = 0; i < count; ++i) {
-        zero_page(first + i);
-        set_m2p(first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
+    auto const first = allocate_reachable(order, flags);
+    for (uint64_t i = 0; first && i < count; ++i) {
+        zero_page(*first + i);
+        set_m2p(*first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
+        if (i % 64 == 63)
+            preempt_point();
     }
-    give_frames_to(d, first, count);
+    if (first)
+        give_frames_to(d, *first, count);
+    d.pages.with([&](PageList& list) { list.claimed -= count; });
     return first;
 }
 

@@ -27,6 +27,7 @@ enum class ShutdownState : uint8_t { running, shut_down };
 struct PageList {
     uint32_t first = no_frame;
     uint64_t count = 0;
+    uint64_t claimed = 0; // promised to allocations under way
     uint64_t maximum = 0;
 };
 

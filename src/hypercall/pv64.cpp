@@ -46,7 +46,8 @@ using Pv64 = Table<
 /// A list of hypercalls in one. Each result goes into its entry; a list within a list is refused.
 Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
     GuestPointer<abi::MulticallEntry> const entries{list};
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count && context.domain.shutdown.load() == ShutdownState::running;
+         ++i) {
         abi::MulticallEntry entry = TRY(entries.read(i));
         Arguments arguments;
         for (unsigned k = 0; k < 6; ++k)
