@@ -47,7 +47,7 @@ public:
     static void remove(T& item) {
         ListNode& node = item.*member;
         node.previous->next = node.next;
-        node.next->previous = node.previous;
+        node.next->previous = node.previous; // NOLINT(clang-analyzer-core.NullDereference): linked
         node = {};
     }
     T* pop_front() {

@@ -187,8 +187,6 @@ Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, 
     case PhysdevOperation::release_msix:
         TRY(GuestPointer<abi::PciDevice>{argument}.read());
         return 0;
-    case PhysdevOperation::get_free_pirq:
-        return Errno::nosys;
     default:
         return Errno::nosys;
     }

@@ -12,7 +12,7 @@ inline constexpr unsigned max_cpus = 64;
 struct CpuMask {
     uint64_t bits = 0;
 
-    static constexpr CpuMask of(unsigned cpu) { return {uint64_t{1} << cpu}; }
+    static constexpr CpuMask of(unsigned cpu) { return {uint64_t{1} << (cpu % max_cpus)}; }
     static constexpr CpuMask first(unsigned n) {
         return {n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1};
     }
@@ -23,9 +23,7 @@ struct CpuMask {
     }
     constexpr CpuMask operator&(CpuMask o) const { return {bits & o.bits}; }
     constexpr CpuMask operator|(CpuMask o) const { return {bits | o.bits}; }
-    [[nodiscard]] constexpr CpuMask without(unsigned cpu) const {
-        return {bits & ~(uint64_t{1} << cpu)};
-    }
+    [[nodiscard]] constexpr CpuMask without(unsigned cpu) const { return {bits & ~of(cpu).bits}; }
     bool operator==(CpuMask const&) const = default;
 
     /// Calls `function(cpu)` for each, lowest first.

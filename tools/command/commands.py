@@ -336,7 +336,7 @@ def test(options):
         test_unit(tally)
     if chosen in ("", "fuzz"):
         test_fuzz(tally)
-    if chosen == "tidy":
+    if chosen in ("", "tidy"):
         test_tidy(tally)
     if chosen in ("", "system") or chosen not in kinds:
         test_system(tally, "" if chosen in kinds else chosen, options.slow)
