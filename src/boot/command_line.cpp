@@ -310,6 +310,7 @@ constexpr OptionRow table[] = {
      .form = "BOOLEAN | none | boot | date | datems | raw",
      .help = "Show seconds since start before each line",
      .bare = true,
+     .no_effect = true,
      .parse =
          [](O& o, T v) {
              bool on = v == "boot" || v == "date" || v == "datems" || v == "raw";
@@ -326,6 +327,7 @@ constexpr OptionRow table[] = {
     {.name = "guest_loglvl",
      .form = "LEVEL[/LEVEL]",
      .help = "The same for messages that guests cause",
+     .no_effect = true,
      .parse = [](O& o, T v) { return set_log(o.guest_loglvl, v); }},
     {.name = "mem", .form = "SIZE", .help = "Use memory below this address only", .parse = set_mem},
     {.name = "maxcpus",
@@ -352,15 +354,18 @@ constexpr OptionRow table[] = {
     {.name = "reboot",
      .form = "no | acpi | kbd | pci | efi | triple",
      .help = "How to reboot the machine",
+     .no_effect = true,
      .parse = set_reboot},
     {.name = "watchdog",
      .form = "BOOLEAN | force",
      .help = "Stop with a report when a CPU hangs",
      .bare = true,
+     .no_effect = true,
      .parse = set_watchdog},
     {.name = "watchdog_timeout",
      .form = "SECONDS",
      .help = "How long a CPU may hang; turns the watchdog on",
+     .no_effect = true,
      .parse =
          [](O& o, T v) {
              auto wrong = set(o.watchdog_timeout, v, 1, 3600);
@@ -371,10 +376,12 @@ constexpr OptionRow table[] = {
     {.name = "nmi",
      .form = "ignore | dom0 | fatal",
      .help = "What to do about an NMI of unknown cause",
+     .no_effect = true,
      .parse = set_nmi},
     {.name = "clocksource",
      .form = "pit | hpet | acpi | tsc",
      .help = "The clock that the others are measured by",
+     .no_effect = true,
      .parse = set_clocksource},
     {.name = "x2apic",
      .form = "BOOLEAN",
@@ -395,6 +402,7 @@ constexpr OptionRow table[] = {
      .form = "BOOLEAN",
      .help = "Process-context identifiers",
      .bare = true,
+     .no_effect = true,
      .parse = set_pcid},
     {.name = "fsgsbase",
      .form = "BOOLEAN",
@@ -405,19 +413,23 @@ constexpr OptionRow table[] = {
      .form = "BOOLEAN",
      .help = "Extended processor state (AVX and later)",
      .bare = true,
+     .no_effect = true,
      .parse = [](O& o, T v) { return set(o.xsave, v); }},
     {.name = "iommu",
      .form = "BOOLEAN | [no-]required | [no-]verbose | [no-]intremap, comma-separated",
      .help = "Use of the IOMMU",
      .bare = true,
+     .no_effect = true,
      .parse = set_iommu},
     {.name = "gnttab_max_frames",
      .form = "N",
      .help = "Pages of grant table that a domain may have",
+     .no_effect = true,
      .parse = [](O& o, T v) { return set(o.gnttab_max_frames, v, 1, 1u << 16); }},
     {.name = "gnttab_max_maptrack_frames",
      .form = "N",
      .help = "Pages of records of grants that a domain has mapped",
+     .no_effect = true,
      .parse = [](O& o, T v) { return set(o.gnttab_max_maptrack_frames, v, 1, 1u << 20); }},
     {.name = "sched",
      .form = "credit2 | credit",
@@ -467,6 +479,8 @@ void parse_word(Options& options, std::string_view word, CommandLineReport& repo
         report.report(warning, word, "lacks a value");
     } else if (auto message = row->parse(options, value); !message.empty()) {
         report.report(row->parse == set_scheduler ? note : warning, word, message);
+    } else if (row->no_effect) {
+        report.report(note, word, "understood, but nothing acts on it yet");
     }
 }
 

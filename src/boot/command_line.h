@@ -97,8 +97,9 @@ struct OptionRow {
     std::string_view name;
     std::string_view form; ///< what may follow '='
     std::string_view help;
-    bool bare = false;    ///< may stand without a value, and as no-NAME
-    bool ignored = false; ///< accepted so that a command line written for Xen gives no warning
+    bool bare = false;      ///< may stand without a value, and as no-NAME
+    bool ignored = false;   ///< accepted so that a command line written for Xen gives no warning
+    bool no_effect = false; ///< read and checked, but nothing acts on it yet: a note says so
     std::string_view (*parse)(Options&, std::string_view) = nullptr;
 };
 

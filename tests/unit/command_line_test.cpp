@@ -39,7 +39,7 @@ TEST(CommandLine, ADebianCommandLine) {
         "com1=115200,8n1\tloglvl=all guest_loglvl=error/all no-real-mode edd=off ",
         report);
     EXPECT_TRUE(report.warnings.empty());
-    EXPECT_EQ(report.notes.size(), 3u);
+    EXPECT_EQ(report.notes.size(), 4u); // placeholder, no-real-mode, edd and guest_loglvl
     EXPECT_EQ(o.dom0_mem, (MemoryAmount{1_GiB, false, 0}));
     EXPECT_EQ(o.dom0_mem_max, (MemoryAmount{2_GiB, false, 0}));
     EXPECT_FALSE(o.dom0_mem_min);
@@ -47,6 +47,16 @@ TEST(CommandLine, ADebianCommandLine) {
     EXPECT_TRUE(o.com1_given && !o.com2_given);
     EXPECT_EQ(o.loglvl, (LogThresholds{LogThreshold::debug, LogThreshold::debug}));
     EXPECT_EQ(o.guest_loglvl, (LogThresholds{LogThreshold::error, LogThreshold::debug}));
+}
+
+TEST(CommandLine, WhatNothingActsOnSaysSo) {
+    Report report;
+    parse_command_line("watchdog nmi=fatal dom0_mem=1G", report);
+    EXPECT_TRUE(report.warnings.empty());
+    ASSERT_EQ(report.notes.size(), 2u);
+    EXPECT_EQ(report.notes[0], "watchdog: understood, but nothing acts on it yet");
+    // A value that makes no sense is still the more important news.
+    EXPECT_EQ(warnings("nmi=perhaps").size(), 1u);
 }
 
 TEST(CommandLine, Sizes) {
