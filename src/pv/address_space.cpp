@@ -9,10 +9,10 @@
 namespace hearth::pv {
 namespace {
 
-Mfn l1_table_of(PvVcpu const& vcpu, uint64_t address) {
+Mfn l1_table_of(Mfn root, uint64_t address) {
     if (!layout::guest_range_ok(address, 1) || !layout::is_canonical(address))
         return invalid_mfn;
-    Mfn table = vcpu.active_table();
+    Mfn table = root;
     for (unsigned level = 4; level > 1; --level) {
         Pte const entry{__atomic_load_n(&direct<uint64_t>(table)[table_index(address, level)],
                                         __ATOMIC_ACQUIRE)};
@@ -33,15 +33,15 @@ void replace_root(Domain& domain, Mfn& root, Mfn table) {
 } // namespace
 
 Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address) {
-    Mfn const table = l1_table_of(vcpu, address);
+    Mfn const table = l1_table_of(vcpu.active_table(), address);
     if (table == invalid_mfn)
         return Errno::fault;
     TypeRef ref = TRY(TypeRef::get(vcpu.domain, table, PageType::l1));
     return HeldEntry{std::move(ref), &direct<Pte>(table)[table_index(address, 1)]};
 }
 
-std::optional<Pte> peek_l1_entry(PvVcpu const& vcpu, uint64_t address) {
-    Mfn const table = l1_table_of(vcpu, address);
+std::optional<Pte> peek_l1_entry(Mfn root, uint64_t address) {
+    Mfn const table = l1_table_of(root, address);
     if (table == invalid_mfn)
         return std::nullopt;
     return Pte{

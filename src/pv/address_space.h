@@ -18,8 +18,8 @@ struct HeldEntry {
 /// The L1 entry that translates `address` in the vCPU's active address space. fault: no table
 /// there.
 Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address);
-/// What that entry says, without holding anything: a hint.
-std::optional<Pte> peek_l1_entry(PvVcpu const& vcpu, uint64_t address);
+/// What the entry says in the address space under `root`, without holding anything: a hint.
+std::optional<Pte> peek_l1_entry(Mfn root, uint64_t address);
 
 /// Makes the frame the vCPU's kernel or user address space, loading it if active. inval.
 Result<> set_kernel_table(PvVcpu& vcpu, Mfn table);

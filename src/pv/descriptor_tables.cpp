@@ -106,8 +106,9 @@ bool map_ldt_page(PvVcpu& vcpu, uint64_t offset) {
     unsigned const index = static_cast<unsigned>((offset - ldt_offset) / page_size);
     if (index * entries_per_frame >= vcpu.ldt_entries || vcpu.ldt[index] != invalid_mfn)
         return false;
-    // The kernel's mapping counts, whichever mode the fault came from: both share the tables below.
-    auto const entry = peek_l1_entry(vcpu, vcpu.ldt_base + index * page_size);
+    // The kernel's mapping counts, also for a fault in user mode: there the user's own address
+    // space is loaded.
+    auto const entry = peek_l1_entry(vcpu.kernel_table, vcpu.ldt_base + index * page_size);
     if (!entry || !entry->present() || !is_ram(entry->mfn()))
         return false;
     if (!get_page_and_type(vcpu.domain, entry->mfn(), PageType::descriptors))

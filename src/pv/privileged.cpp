@@ -395,7 +395,7 @@ bool emulate_privileged(PvVcpu& v) {
 }
 
 bool emulate_page_table_write(PvVcpu& v, uint64_t address) {
-    auto const entry = peek_l1_entry(v, address);
+    auto const entry = peek_l1_entry(v.active_table(), address);
     if (!entry || !entry->present() || entry->writable() || !is_ram(entry->mfn()))
         return false;
     if (page_at(entry->mfn()).type_word().type() != PageType::l1)

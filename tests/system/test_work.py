@@ -119,6 +119,35 @@ def test_32_bit_program(dom0):
     assert "ELF" in dom0.check("head -c 5 /usr/local/bin/busybox-32bit | od -An -c | tr -d ' \\n'")
 
 
+LDT = r"""
+cat >/tmp/ldt.c <<'END'
+#include <asm/ldt.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static int value = 4711;
+int main(void) {
+    for (unsigned entry = 0; entry < 1024; entry += 511) {
+        struct user_desc d = {.entry_number = entry, .base_addr = (unsigned)(unsigned long)&value, .limit = 4095, .seg_32bit = 1};
+        if (syscall(SYS_modify_ldt, 1, &d, sizeof d))
+            return 1;
+        unsigned short selector = entry * 8 + 7;
+        int read = 0;
+        __asm__ volatile("mov %1, %%gs; movl %%gs:0, %0; xor %%eax, %%eax; mov %%eax, %%gs" : "=r"(read) : "r"(selector) : "eax");
+        if (read != value)
+            return 2;
+    }
+    puts("ldt works");
+}
+END
+gcc -no-pie -o /tmp/ldt /tmp/ldt.c && taskset -c 0 /tmp/ldt && taskset -c 1 /tmp/ldt
+"""
+
+
+def test_process_with_a_descriptor_table_of_its_own(dom0):
+    assert dom0.check(LDT).count("ldt works") == 2
+
+
 def test_debugger_steps_and_watches(dom0):
     dom0.check(HELLO)
     output = dom0.check("cd /tmp && gdb -q -batch -ex 'break main' -ex run -ex 'stepi 20' -ex next -ex next -ex 'watch counter' "
