@@ -45,7 +45,7 @@ Result<uint32_t> EventTable::allocate() {
             return Errno::nomem;
         if (port->state != Port::State::free)
             continue;
-        *port = {};
+        // Not the place in a queue that its number had last: see release().
         port->state = Port::State::reserved;
         first_free_ = number + 1;
         return number;
