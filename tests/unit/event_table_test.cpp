@@ -217,8 +217,8 @@ public:
     std::map<uint32_t, unsigned> handled;
     uint32_t heads[abi::fifo::priorities]{};
 
-    explicit FifoGuest(unsigned ports)
-        : EventGuest{1}, control_page{new_frame()}, word_page{new_frame()} {
+    explicit FifoGuest(unsigned ports, unsigned vcpus = 1)
+        : EventGuest{vcpus}, control_page{new_frame()}, word_page{new_frame()} {
         abi::InitControl init{control_page.raw(), 0, 0, 0, {}};
         EXPECT_EQ(operation(EventOperation::init_control, init), 0);
         EXPECT_EQ(init.link_bits, abi::fifo::link_bits);
@@ -287,6 +287,28 @@ TEST(FifoEvents, EveryEventArrivesOnceWhateverTheOrder) {
     guest.consume();
     for (uint32_t port = 1; port <= 60; ++port)
         EXPECT_EQ(guest.handled[port], expected[port]) << "port " << port;
+}
+
+TEST(FifoEvents, APortAllocatedAnewLeavesTheQueueThatItWasTheTailOf) {
+    FifoGuest guest{0, 2};
+    Mfn const other_page = guest.new_frame();
+    abi::InitControl init{other_page.raw(), 0, 1, 0, {}};
+    ASSERT_EQ(guest.operation(EventOperation::init_control, init), 0);
+    auto const& other_control = *direct<abi::fifo::ControlBlock>(other_page);
+    constexpr uint32_t queue = abi::fifo::default_priority;
+
+    uint32_t const moves = guest.bind_ipi(0), stays = guest.bind_ipi(0);
+    EXPECT_EQ(guest.simple(EventOperation::send, moves), 0);
+    guest.consume();
+    EXPECT_EQ(guest.simple(EventOperation::close, moves), 0);
+    ASSERT_EQ(guest.bind_ipi(1), moves) << "the number comes back, on another vCPU";
+    EXPECT_EQ(guest.simple(EventOperation::send, moves), 0);
+    EXPECT_EQ(other_control.head[queue], moves);
+
+    EXPECT_EQ(guest.simple(EventOperation::send, stays), 0);
+    EXPECT_EQ(guest.control().ready, 1u << queue) << "it was hung onto the other vCPU's queue";
+    EXPECT_EQ(guest.control().head[queue], stays);
+    EXPECT_EQ(guest.word(moves) & abi::fifo::link_mask, 0u);
 }
 
 TEST(FifoEvents, HostileWordsHurtNobodyElse) {
