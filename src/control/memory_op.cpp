@@ -68,16 +68,11 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     return first;
 }
 
-Result<abi::MemoryReservation> read_reservation(Context& c, uint64_t argument, Domain*& target) {
-    auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
-    target = TRY(target_domain(c, request.domain));
-    return request;
-}
 
 /// These three return how many extents were done; the guest deals with a short count.
 Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap) {
-    Domain* d = nullptr;
-    auto const request = TRY(read_reservation(c, argument, d));
+    auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
+    DomainRef const d = TRY(target_domain(c, request.domain));
     if (!extent_allowed(c.domain, request.extent_order))
         return Errno::perm;
     GuestPointer<uint64_t> const extents{request.extents};
@@ -99,8 +94,8 @@ Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap
 }
 
 Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
-    Domain* d = nullptr;
-    auto const request = TRY(read_reservation(c, argument, d));
+    auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
+    DomainRef const d = TRY(target_domain(c, request.domain));
     if (!extent_allowed(c.domain, request.extent_order))
         return Errno::perm;
     GuestPointer<uint64_t> const extents{request.extents};
@@ -186,7 +181,8 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
 Result<int64_t> exchange(Context& c, uint64_t argument) {
     GuestPointer<abi::MemoryExchange> const pointer{argument};
     abi::MemoryExchange x = TRY(pointer.read());
-    Domain& d = *TRY(target_domain(c, x.in.domain));
+    DomainRef const target = TRY(target_domain(c, x.in.domain));
+    Domain& d = *target;
     if (x.in.domain != x.out.domain || x.exchanged > x.in.extent_count || x.in.extent_order > 9 ||
         x.out.extent_order > 9 || x.in.extent_count > (uint64_t{1} << 40) ||
         x.out.extent_count > (uint64_t{1} << 40) ||
@@ -242,8 +238,8 @@ Result<int64_t> give_m2p_frames(uint64_t argument) {
 
 Result<int64_t> reservation_of(Context& c, uint64_t argument, uint64_t (*what)(PageList&)) {
     auto const request = TRY(GuestPointer<abi::DomainIdArgument>{argument}.read());
-    Domain& d = *TRY(target_domain(c, request.domain));
-    return static_cast<int64_t>(d.pages.with([&](PageList& list) { return what(list); }));
+    DomainRef const d = TRY(target_domain(c, request.domain));
+    return static_cast<int64_t>(d->pages.with([&](PageList& list) { return what(list); }));
 }
 
 } // namespace
@@ -270,8 +266,8 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
         return reservation_of(c, argument, [](PageList& list) { return list.maximum; });
     case MemoryOperation::maximum_gpfn: {
         auto const request = TRY(GuestPointer<abi::DomainIdArgument>{argument}.read());
-        Domain& d = *TRY(target_domain(c, request.domain));
-        return static_cast<int64_t>(d.shared_info ? d.shared_info->max_pfn : 0) - 1;
+        DomainRef const d = TRY(target_domain(c, request.domain));
+        return static_cast<int64_t>(d->shared_info ? d->shared_info->max_pfn : 0) - 1;
     }
     case MemoryOperation::machphys_mfn_list:
         return give_m2p_frames(argument);

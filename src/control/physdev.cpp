@@ -153,8 +153,8 @@ Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, 
         });
     case PhysdevOperation::map_pirq:
         return updating<abi::MapPirq>(argument, [&](abi::MapPirq& r) -> Result<> {
-            Domain& d = *TRY(target_domain(c, r.domain));
-            return &d == &c.domain ? map_pirq(r) : Result<>{Errno::nosys};
+            DomainRef const d = TRY(target_domain(c, r.domain));
+            return &*d == &c.domain ? map_pirq(r) : Result<>{Errno::nosys};
         });
     case PhysdevOperation::unmap_pirq: {
         auto const r = TRY(GuestPointer<abi::UnmapPirq>{argument}.read());

@@ -140,10 +140,10 @@ Result<int64_t> do_sched_op(Context& c, uint32_t command, uint64_t argument) {
         return poll(c, argument);
     case SchedOperation::remote_shutdown: {
         auto const request = TRY(GuestPointer<abi::SchedRemoteShutdown>{argument}.read());
-        Domain& d = *TRY(target_domain(c, request.domain));
-        if (&d == &c.domain)
+        DomainRef const d = TRY(target_domain(c, request.domain));
+        if (&*d == &c.domain)
             return Errno::perm;
-        shutdown_domain(d, request.reason);
+        shutdown_domain(*d, request.reason);
         return 0;
     }
     case SchedOperation::shutdown_code:

@@ -10,7 +10,7 @@
 namespace hearth {
 namespace {
 
-constinit Domain* domains[max_domains]{};
+constinit std::atomic<Domain*> domains[max_domains]{};
 
 void singleshot_expired(void* vcpu) { send_virq(*static_cast<Vcpu*>(vcpu), abi::virq_timer); }
 void periodic_expired(void* pointer) {
@@ -45,19 +45,48 @@ void Vcpu::describe(char* text, unsigned size) const {
 }
 
 Domain* find_domain(DomainId id) {
-    return id < max_domains ? domains[clamp_index(id, max_domains)] : nullptr;
+    return id < max_domains ? domains[clamp_index(id, max_domains)].load() : nullptr;
 }
-void register_domain(Domain& domain) { domains[domain.id] = &domain; }
+Result<> register_domain(Domain& domain) {
+    Domain* expected = nullptr;
+    if (!domains[domain.id].compare_exchange_strong(expected, &domain))
+        return Errno::exist;
+    return {};
+}
 
-Result<Domain*> target_domain(Context const& context, DomainId id) {
+void drop_domain_reference(Domain& domain) {
+    if (domain.references.fetch_sub(1) != 1)
+        return;
+    domains[domain.id].store(nullptr);
+    domain_unreferenced(domain);
+}
+
+DomainRef::~DomainRef() {
+    if (domain_)
+        drop_domain_reference(*domain_);
+}
+
+Result<DomainRef> DomainRef::find(DomainId id) {
+    Domain* const found = find_domain(id);
+    uint32_t count = found ? found->references.load() : 0;
+    do {
+        if (count == 0)
+            return Errno::srch;
+    } while (!found->references.compare_exchange_weak(count, count + 1));
+    return DomainRef{found};
+}
+
+DomainRef DomainRef::to(Domain& domain) {
+    domain.references.fetch_add(1);
+    return DomainRef{&domain};
+}
+
+Result<DomainRef> target_domain(Context const& context, DomainId id) {
     if (id == domid_self || id == context.domain.id)
-        return &context.domain;
+        return DomainRef::to(context.domain);
     if (!context.domain.privileged)
         return Errno::perm;
-    Domain* const found = find_domain(id);
-    if (!found)
-        return Errno::srch;
-    return found;
+    return DomainRef::find(id);
 }
 
 void give_frames_to(Domain& domain, Mfn first, uint64_t count) {

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <string_view>
+#include <utility>
 
 namespace hearth {
 
@@ -33,6 +34,9 @@ struct PageList {
 
 struct Domain {
     DomainId id = domid_invalid;
+    /// What keeps its structures in being: one while it is alive, one while it owns frames, and
+    /// each DomainRef.
+    std::atomic<uint32_t> references{2};
     bool privileged = false; // may use the control interface
     bool hardware = false;   // owns the machine's devices
     bool vcpus_pinned = false;
@@ -99,11 +103,39 @@ struct Context {
     Domain& domain;
 };
 
+/// Keeps a domain's structures in being across preemption points. Move-only; releases itself.
+class DomainRef {
+    Domain* domain_ = nullptr;
+    explicit DomainRef(Domain* domain) : domain_{domain} {}
+
+public:
+    DomainRef(DomainRef&& other) noexcept : domain_{std::exchange(other.domain_, nullptr)} {}
+    DomainRef& operator=(DomainRef&& other) noexcept {
+        std::swap(domain_, other.domain_);
+        return *this;
+    }
+    ~DomainRef();
+    /// srch: there is none of that number, or it is going.
+    static Result<DomainRef> find(DomainId id);
+    static DomainRef to(Domain& domain);
+
+    [[nodiscard]] Domain& operator*() const { return *domain_; }
+    [[nodiscard]] Domain* operator->() const { return domain_; }
+};
+
+/// The domain of that number, or null. The pointer holds until the next preemption point or sleep:
+/// nothing is freed before each CPU has passed one. Beyond that a DomainRef is needed.
 Domain* find_domain(DomainId id);
 /// The domain that a hypercall's argument names: DOMID_SELF, the caller's own, or another's if the
 /// caller is privileged. srch: no such domain; perm.
-Result<Domain*> target_domain(Context const& context, DomainId id);
-void register_domain(Domain& domain);
+Result<DomainRef> target_domain(Context const& context, DomainId id);
+/// Puts the domain into the table. exist: the number is taken.
+Result<> register_domain(Domain& domain);
+/// Drops one of the references that `Domain::references` names.
+void drop_domain_reference(Domain& domain);
+/// Nothing refers to the domain any more, which has left the table; owned by control/. Any lock may
+/// be held.
+void domain_unreferenced(Domain& domain);
 
 /// Marks frames as the domain's: owner, books, references. They come from allocate_frames().
 void give_frames_to(Domain& domain, Mfn first, uint64_t count);

@@ -80,7 +80,8 @@ Result<uint32_t> bind_pirq(Domain& d, abi::BindPirq const& request) {
 }
 
 Result<uint32_t> alloc_unbound(Context& c, abi::AllocUnbound const& request) {
-    Domain& d = *TRY(target_domain(c, request.dom));
+    DomainRef const target = TRY(target_domain(c, request.dom));
+    Domain& d = *target;
     LockGuard guard{d.events->lock};
     uint32_t const number = TRY(d.events->allocate());
     Port& port = *d.events->find(number);
@@ -207,7 +208,8 @@ Result<> send(Domain& d, uint32_t number) {
 }
 
 Result<abi::EventStatus> status(Context& c, abi::EventStatus request) {
-    Domain& d = *TRY(target_domain(c, request.dom));
+    DomainRef const target = TRY(target_domain(c, request.dom));
+    Domain& d = *target;
     LockGuard guard{d.events->lock};
     Port const* const port = d.events->find(request.port);
     if (!port && (request.port == 0 || request.port >= d.events->limit()))
@@ -259,7 +261,8 @@ Result<> bind_vcpu(Domain& d, abi::BindVcpu const& request) {
 }
 
 Result<> reset(Context& c, DomainId id) {
-    Domain& d = *TRY(target_domain(c, id));
+    DomainRef const target = TRY(target_domain(c, id));
+    Domain& d = *target;
     for (uint32_t number = 1; number < d.events->limit(); ++number) {
         bool open;
         {

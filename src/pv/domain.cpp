@@ -129,7 +129,7 @@ Result<Domain*> create_domain(DomainId id, unsigned vcpus, bool hardware) {
         TRY(create_vcpu(*d, i));
         d->vcpu_count = i + 1;
     }
-    register_domain(*d);
+    TRY(register_domain(*d));
     return d;
 }
 
