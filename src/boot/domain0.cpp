@@ -321,8 +321,8 @@ void UnpackedKernel::release() {
 BootResult<Domain*> build_domain0(Domain0Request const& request, void (*gone)()) {
     UnpackedKernel kernel;
     TRY(kernel.unpack(request.kernel_file));
-    auto const made = pv::create_domain(0, request.vcpus, true);
-    if (!made)
+    auto const made = pv::create_domain(0, true, {.vcpus = request.vcpus});
+    if (!made || !pv::create_vcpus(**made))
         return BootError{"not enough memory for Domain 0's own structures"};
     Domain& d = **made;
     d.vcpus_pinned = request.pin_vcpus;

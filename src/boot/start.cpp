@@ -18,6 +18,7 @@
 #include "console/log.h"
 #include "control/control.h"
 #include "control/debug_keys.h"
+#include "control/domain_lifetime.h"
 #include "cpu/bringup.h"
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
@@ -358,6 +359,8 @@ CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady const&) {
         }
         ++count;
     }
+    if (!start_reaper())
+        stop("no memory for a thread of Hearth's own");
     log_info("{} CPUs online:{}", count, enabled_features());
     return {count};
 }

@@ -1,9 +1,83 @@
-// The end of a domain.
+#include "control/domain_lifetime.h"
+
 #include "console/log.h"
-#include "domain/domain.h"
+#include "domain/guest_mode.h"
+#include "event/event.h"
+#include "grant/grant.h"
+#include "memory/allocator.h"
+#include "memory/stacks.h"
+
+#include <span>
 
 namespace hearth {
+namespace {
 
-void domain_unreferenced(Domain& domain) { log_debug("domain {} is gone", domain.id); }
+/// Domains that nobody refers to any more, newest first.
+constinit std::atomic<Domain*> unreferenced{nullptr};
+
+/// Frees them when no CPU can be looking at one any longer.
+class Reaper final : public Thread {
+    static void reap(Domain* list) {
+        wait_for_all_cpus();
+        while (list) {
+            Domain& domain = *std::exchange(list, list->next_unreferenced);
+            log_debug("domain {} is gone", domain.id);
+            free_domain(domain);
+            preempt_point();
+        }
+    }
+
+public:
+    [[noreturn]] static void run(void*) {
+        for (;;) {
+            if (Domain* const list = unreferenced.exchange(nullptr))
+                reap(list);
+            else
+                sleep_current();
+        }
+    }
+};
+constinit Reaper reaper;
+
+void stop_timers(Vcpu& vcpu) {
+    vcpu.period = 0;
+    for (Timer* const timer : {&vcpu.singleshot, &vcpu.periodic, &vcpu.poll_timer})
+        timer->stop();
+}
+
+} // namespace
+
+Result<> start_reaper() {
+    thread_prepare(reaper, TRY(allocate_stack()), Reaper::run, nullptr);
+    start(reaper);
+    return {};
+}
+
+void domain_unreferenced(Domain& domain) {
+    Domain* head = unreferenced.load();
+    do {
+        domain.next_unreferenced = head;
+    } while (!unreferenced.compare_exchange_weak(head, &domain));
+    wake(reaper);
+}
+
+void destroy_domain(Domain& domain) {
+    if (domain.dying.exchange(true))
+        return;
+    pause_domain(domain);
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
+        stop_timers(*vcpu);
+    events_release(domain);
+    grants_release(domain);
+    // Whoever found one of its vCPUs or pages before this has let go of it afterwards.
+    wait_for_all_cpus();
+    release_guest_state(domain);
+    Mfn const shared_info = domain.shared_info_frame;
+    domain.shared_info = nullptr;
+    wait_for_all_cpus();
+    PageRef::adopt(shared_info).reset();
+    give_up_frames(domain);
+    drop_domain_reference(domain); // it is not alive any more
+}
 
 } // namespace hearth

@@ -20,14 +20,10 @@ namespace {
 using abi::SchedOperation;
 using abi::VcpuOperation;
 
-bool must_leave(Vcpu const& v) {
-    return v.domain.shutdown.load() != ShutdownState::running || !v.online.load();
-}
-
 Result<int64_t> block(Vcpu& v) {
     v.info->upcall_mask = 0;
     while (!__atomic_load_n(&v.info->upcall_pending, __ATOMIC_ACQUIRE) && !v.nmi_pending &&
-           !must_leave(v))
+           !v.must_stay_out())
         sleep_current();
     return 0;
 }
@@ -50,7 +46,7 @@ Result<int64_t> poll(Context& c, uint64_t argument) {
     v.polling.store(true);
     if (request.timeout)
         v.poll_timer.set(request.timeout);
-    while (!any_pending() && !v.poll_timeout.load() && !must_leave(v) &&
+    while (!any_pending() && !v.poll_timeout.load() && !v.must_stay_out() &&
            !(v.info->upcall_pending && !v.info->upcall_mask))
         sleep_current();
     v.polling.store(false);

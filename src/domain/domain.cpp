@@ -7,6 +7,8 @@
 #include "memory/tlb.h"
 #include "time/clock.h"
 
+#include <span>
+
 namespace hearth {
 namespace {
 
@@ -129,6 +131,7 @@ Result<Mfn> allocate_shared_frame(Domain& domain) {
     page.state = PageState::guest;
     page.references.store(1, std::memory_order_release);
     set_m2p(mfn, invalid_m2p_entry);
+    domain.pages.with([](PageList& list) { ++list.shared; });
     return mfn;
 }
 
@@ -141,24 +144,94 @@ Result<> drop_owners_reference(Mfn mfn) {
     return {};
 }
 
+namespace {
+/// True if it was the last frame of a domain that has come to its end.
+bool take_off_books(PageList& list, Page& page) {
+    if (page.unlisted) {
+        --list.shared;
+    } else {
+        if (page.previous == no_frame)
+            list.first = page.next;
+        else
+            page_at(Mfn{page.previous}).next = page.next;
+        if (page.next != no_frame)
+            page_at(Mfn{page.next}).previous = page.previous;
+        --list.count;
+    }
+    return list.closing && list.count + list.shared == 0;
+}
+} // namespace
+
 void last_reference_gone(Mfn mfn) {
     Page& page = page_at(mfn);
     Domain* const owner = find_domain(page.owner);
-    if (owner && !page.unlisted)
-        owner->pages.with([&](PageList& list) {
-            if (page.previous == no_frame)
-                list.first = page.next;
-            else
-                page_at(Mfn{page.previous}).next = page.next;
-            if (page.next != no_frame)
-                page_at(Mfn{page.next}).previous = page.previous;
-            --list.count;
-        });
+    bool const last =
+        owner && owner->pages.with([&](PageList& list) { return take_off_books(list, page); });
     set_m2p(mfn, invalid_m2p_entry);
     page.flush_stamp.store(stale_from_now(), std::memory_order_relaxed);
     // Scrubbed before anyone else may have it.
     zero_page(mfn);
     free_frames(mfn, 0);
+    if (last)
+        drop_domain_reference(*owner);
+}
+
+void give_up_frames(Domain& domain) {
+    PageRef here;
+    for (;;) {
+        // The frame is held while it is worked on, so that the list goes on from it.
+        PageRef next = domain.pages.with([&](PageList& list) {
+            uint32_t frame = here ? page_at(here.mfn()).next : list.first;
+            for (; frame != no_frame; frame = page_at(Mfn{frame}).next)
+                if (auto held = PageRef::get(Mfn{frame}, domain.id)) // else it is going already
+                    return std::move(*held);
+            return PageRef{};
+        });
+        if (!next)
+            break;
+        here = std::move(next);
+        next.reset();
+        drop_pin(domain, here.mfn());
+        (void)drop_owners_reference(here.mfn());
+        preempt_point();
+    }
+    here.reset();
+    bool const none_left = domain.pages.with([](PageList& list) {
+        list.closing = true;
+        return list.count + list.shared == 0;
+    });
+    if (none_left)
+        drop_domain_reference(domain);
+}
+
+namespace {
+/// Those that are to run and wait at the border.
+void start_vcpus(Domain& domain) {
+    for (Vcpu* const v : std::span{domain.vcpus, domain.vcpu_count})
+        if (v->online.load() && domain.may_run())
+            start(*v);
+}
+} // namespace
+
+void pause_domain(Domain& domain) {
+    domain.pauses.fetch_add(1);
+    auto const vcpus = std::span{domain.vcpus, domain.vcpu_count};
+    // Whoever is still on its way may bring up another: looked at until nobody was.
+    for (bool all_parked = false; !all_parked;) {
+        all_parked = true;
+        for (Vcpu* const v : vcpus)
+            while (!is_parked(*v)) {
+                all_parked = false;
+                wake(*v);
+                kick(*v);
+                let_others_run();
+            }
+    }
+}
+
+void unpause_domain(Domain& domain) {
+    if (domain.pauses.fetch_sub(1) == 1)
+        start_vcpus(domain);
 }
 
 void shutdown_domain(Domain& domain, uint32_t reason) {
@@ -194,9 +267,10 @@ void end_update(uint32_t& version) {
 void update_wall_clock(Domain& domain) {
     abi::SharedInfo& shared = *domain.shared_info;
     WallClock const base = wall_clock_base();
+    uint64_t const seconds = base.seconds + static_cast<uint64_t>(domain.settings.time_offset);
     begin_update(shared.wallclock_version);
-    shared.wallclock_seconds = static_cast<uint32_t>(base.seconds);
-    shared.wallclock_seconds_high = static_cast<uint32_t>(base.seconds >> 32);
+    shared.wallclock_seconds = static_cast<uint32_t>(seconds);
+    shared.wallclock_seconds_high = static_cast<uint32_t>(seconds >> 32);
     shared.wallclock_nanoseconds = base.nanoseconds;
     end_update(shared.wallclock_version);
 }

@@ -1,11 +1,13 @@
 // A domain: an operating system's share of the machine. And its vCPUs.
 #pragma once
 
+#include "abi/operations.h"
 #include "abi/xen.h"
 #include "base/lock.h"
 #include "base/result.h"
 #include "cpu/mask.h"
 #include "memory/page.h"
+#include "sched/mutex.h"
 #include "sched/thread.h"
 #include "time/timer.h"
 
@@ -28,8 +30,22 @@ enum class ShutdownState : uint8_t { running, shut_down };
 struct PageList {
     uint32_t first = no_frame;
     uint64_t count = 0;
+    uint64_t shared = 0;  // frames that Hearth shares with it; not in the list
     uint64_t claimed = 0; // promised to allocations under way
     uint64_t maximum = 0;
+    bool closing = false; // its end: the last frame to go drops a reference to the domain
+};
+
+/// What the toolstack says of a domain; kept for it.
+struct DomainSettings {
+    uint8_t handle[16] = {};
+    uint32_t security_id = 0;
+    uint32_t flags = 0; // of createdomain
+    uint32_t max_vcpus = 0;
+    uint32_t emulation_flags = 0;
+    int64_t time_offset = 0; // of its wall clock, s
+    uint32_t tsc_incarnation = 0;
+    bool debugging = false;
 };
 
 struct Domain {
@@ -40,6 +56,13 @@ struct Domain {
     bool privileged = false; // may use the control interface
     bool hardware = false;   // owns the machine's devices
     bool vcpus_pinned = false;
+    /// Held during control operations on the domain; guards what they change.
+    Mutex control;
+    DomainSettings settings;
+    unsigned toolstack_pauses = 0;
+    /// Reasons for which no vCPU may enter the guest.
+    std::atomic<unsigned> pauses{0};
+    std::atomic<bool> dying{false};
     unsigned vcpu_count = 0;
     Vcpu* vcpus[max_domain_vcpus]{};
     abi::SharedInfo* shared_info = nullptr;
@@ -53,6 +76,16 @@ struct Domain {
     std::atomic<ShutdownState> shutdown{ShutdownState::running};
     uint32_t shutdown_reason = 0;
 
+    /// The memory map that a guest of the toolstack's is told; guarded by `control`.
+    abi::E820Entry* memory_map = nullptr;
+    uint32_t memory_map_entries = 0;
+
+    Domain* next_unreferenced = nullptr; // in the list of those that are only to be freed
+
+    [[nodiscard]] bool may_run() const {
+        return shutdown.load(std::memory_order_relaxed) == ShutdownState::running &&
+               pauses.load(std::memory_order_relaxed) == 0;
+    }
     [[nodiscard]] bool assists(abi::VmAssist what) const {
         return vm_assist.load(std::memory_order_relaxed) >> static_cast<unsigned>(what) & 1;
     }
@@ -92,6 +125,10 @@ struct Vcpu : Thread {
     Timer poll_timer;
 
     void describe(char* text, unsigned size) const override;
+    /// It parks at the border to the guest, and leaves what it sleeps in to get there.
+    [[nodiscard]] bool must_stay_out() const {
+        return !domain.may_run() || !online.load(std::memory_order_relaxed);
+    }
 
 protected:
     ~Vcpu() = default;
@@ -147,6 +184,17 @@ Result<Mfn> allocate_shared_frame(Domain& domain);
 /// Drops the owner's reference: the frame is freed when nobody uses it any more. inval if already
 /// dropped.
 Result<> drop_owners_reference(Mfn mfn);
+
+/// Ends the domain's ownership of frames: each whose owner's reference still stands loses it, and
+/// its pin with it. May reschedule.
+void give_up_frames(Domain& domain);
+/// Drops a pin of a frame's; owned by the guest mode's folder.
+void drop_pin(Domain& domain, Mfn mfn);
+
+/// Keeps the vCPUs out of the guest; returns when each of them has come to its border, where its
+/// state is the architecture's. Counted. Not for the caller's own domain. May reschedule.
+void pause_domain(Domain& domain);
+void unpause_domain(Domain& domain);
 
 /// The guest made a mistake that it cannot survive: says why, with its registers, and stops it.
 void crash_domain(Domain& domain, std::string_view reason);

@@ -260,9 +260,7 @@ Result<> bind_vcpu(Domain& d, abi::BindVcpu const& request) {
     return {};
 }
 
-Result<> reset(Context& c, DomainId id) {
-    DomainRef const target = TRY(target_domain(c, id));
-    Domain& d = *target;
+void close_all(Domain& d) {
     for (uint32_t number = 1; number < d.events->limit(); ++number) {
         bool open;
         {
@@ -278,6 +276,11 @@ Result<> reset(Context& c, DomainId id) {
             (void)close(d, number);
         preempt_point();
     }
+}
+
+Result<> reset(Context& c, DomainId id) {
+    DomainRef const target = TRY(target_domain(c, id));
+    close_all(*target);
     return {};
 }
 
@@ -317,6 +320,10 @@ Result<> events_create(Domain& domain) {
     domain.events = TRY(make<EventTable>(domain));
     return {};
 }
+
+void events_release(Domain& domain) { close_all(domain); }
+
+void events_destroy(Domain& domain) { destroy(domain.events); }
 
 Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argument) {
     using abi::EventOperation;

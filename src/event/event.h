@@ -9,6 +9,10 @@ namespace hearth {
 /// Gives a new domain its table. nomem.
 Result<> events_create(Domain& domain);
 
+/// Closes every port and gives back the guest's pages. May reschedule.
+void events_release(Domain& domain);
+void events_destroy(Domain& domain);
+
 Result<int64_t> do_event_channel_op(Context& context, uint32_t command, uint64_t argument);
 
 /// Marks a port of the domain's as pending and tells its vCPU.

@@ -78,6 +78,13 @@ Result<> grants_create(Domain& domain, uint32_t max_frames) {
     return {};
 }
 
+void grants_release(Domain& domain) {
+    for (uint32_t i = 0; i < domain.grants->frames(); ++i)
+        PageRef::adopt(domain.grants->frame(i)).reset();
+}
+
+void grants_destroy(Domain& domain) { destroy(domain.grants); }
+
 Result<int64_t> do_grant_table_op(Context& c, uint32_t command, uint64_t argument, uint32_t count) {
     using abi::GrantOperation;
     if (count == 0)

@@ -17,7 +17,7 @@ void interrupt(hearth::Registers& frame) {
         return serve_flush_request();
     case arch::vector_reschedule:
         arch::apic_end_of_interrupt();
-        return; // the way back to the guest looks for work
+        return reschedule_interrupt();
     case arch::vector_timer:
         arch::apic_end_of_interrupt();
         return timer_interrupt();

@@ -10,5 +10,7 @@ namespace hearth {
 
 /// The lowest address of a fresh stack, aligned to its size. nomem.
 Result<uint64_t> allocate_stack();
+/// Its thread must never run again.
+void free_stack(uint64_t bottom);
 
 } // namespace hearth

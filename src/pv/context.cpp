@@ -20,8 +20,16 @@ namespace hearth::pv {
 namespace {
 
 /// Whose registers a CPU still holds; it may be idle meanwhile.
-constinit PvVcpu* loaded[max_cpus]{};
-constinit Domain* space_owner[max_cpus]{};
+constinit std::atomic<PvVcpu*> loaded[max_cpus]{};
+constinit std::atomic<Domain*> space_owner[max_cpus]{};
+
+template <class T>
+void remove_everywhere(std::atomic<T*> (&places)[max_cpus], T& what) {
+    for (std::atomic<T*>& place : places) {
+        T* expected = &what;
+        (void)place.compare_exchange_strong(expected, nullptr);
+    }
+}
 
 void save_segments(PvVcpu& v) {
     v.ds = arch::read_ds();
@@ -96,8 +104,7 @@ bool sysret_is_safe(Registers const& r) {
 /// What brings a vCPU back into the hypervisor's loop before it may run guest code.
 void before_guest(PvVcpu& v) {
     for (;;) {
-        if (v.domain.shutdown.load(std::memory_order_relaxed) != ShutdownState::running ||
-            !v.online.load()) {
+        if (v.must_stay_out()) {
             park_current();
             continue;
         }
@@ -114,6 +121,9 @@ void before_guest(PvVcpu& v) {
 }
 
 } // namespace
+
+void forget(PvVcpu& v) { remove_everywhere(loaded, v); }
+void forget(Domain& domain) { remove_everywhere(space_owner, domain); }
 
 PvVcpu& current() { return static_cast<PvVcpu&>(current_thread()); }
 
@@ -165,7 +175,7 @@ bool prepare_return_to_guest(hearth::Registers& frame) {
     before_guest(v);
     if ((v.info->upcall_pending && !v.info->upcall_mask) || v.nmi_pending) {
         deliver_pending(v);
-        if (v.domain.shutdown.load(std::memory_order_relaxed) != ShutdownState::running)
+        if (v.must_stay_out())
             before_guest(v);
     }
     return sysret_is_safe(frame);

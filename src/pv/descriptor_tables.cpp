@@ -2,6 +2,7 @@
 
 #include "arch/descriptors.h"
 #include "domain/guest_memory.h"
+#include "memory/address_slots.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
 #include "memory/paging.h"
@@ -14,7 +15,7 @@
 namespace hearth::pv {
 namespace {
 
-constinit std::atomic<uint64_t> next_window{layout::descriptor_windows};
+constinit AddressSlots windows{layout::descriptor_windows, window_size};
 // Writable, since the processor sets accessed bits; never global, since vCPUs of one CPU come and
 // go.
 constexpr uint64_t window_flags = mapping::data & ~pte::global;
@@ -46,7 +47,7 @@ void release_gdt(PvVcpu& vcpu) {
 } // namespace
 
 Result<> create_window(PvVcpu& vcpu) {
-    vcpu.window = next_window.fetch_add(window_size);
+    vcpu.window = TRY(windows.take());
     for (Mfn& frame : vcpu.gdt)
         frame = invalid_mfn;
     for (Mfn& frame : vcpu.ldt)
@@ -98,6 +99,13 @@ Result<> set_ldt(PvVcpu& vcpu, uint64_t base, uint32_t entries) {
 void release_descriptor_tables(PvVcpu& vcpu) {
     release_gdt(vcpu);
     unmap(vcpu, vcpu.ldt, ldt_offset);
+}
+
+// Hearth's own segments stay mapped there: a CPU that has been idle since the vCPU left it still
+// finds them through its GDTR.
+void free_window(PvVcpu& vcpu) {
+    if (vcpu.window != 0)
+        windows.give_back(std::exchange(vcpu.window, 0));
 }
 
 bool map_ldt_page(PvVcpu& vcpu, uint64_t offset) {

@@ -12,6 +12,8 @@ Result<> set_gdt(PvVcpu& vcpu, Mfn const* frames, unsigned entries);
 /// `base` page aligned, at most 8192 entries; frames are checked and mapped when first used. inval.
 Result<> set_ldt(PvVcpu& vcpu, uint64_t base, uint32_t entries);
 void release_descriptor_tables(PvVcpu& vcpu);
+/// The vCPU's last: its window may be another's then.
+void free_window(PvVcpu& vcpu);
 /// A fault inside the window: true if it was an LDT page not yet mapped, and now is.
 bool map_ldt_page(PvVcpu& vcpu, uint64_t window_offset);
 /// On the vCPU's way to a CPU.

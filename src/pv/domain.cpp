@@ -17,6 +17,7 @@
 #include "time/clock.h"
 
 #include <cstring>
+#include <span>
 
 extern "C" [[noreturn]] void resume_guest_frame(hearth::Registers* frame);
 
@@ -24,26 +25,42 @@ namespace hearth::pv {
 namespace {
 
 constexpr uint64_t ring3_code = 0xe033, ring3_data = 0xe02b;
-constexpr uint32_t max_grant_frames = 64;
+
+void free_vcpu(PvVcpu& v) {
+    if (v.stack_end() != 0)
+        free_stack(v.stack_end() - arch::stack_size);
+    free_window(v);
+    free_bytes(v.fpu);
+    free_bytes(v.first_info);
+    destroy(&v);
+}
 
 /// The first thing a vCPU's thread does: into the guest.
 void enter_guest(void* vcpu) { resume_guest_frame(&static_cast<PvVcpu*>(vcpu)->registers()); }
 
 Result<> create_vcpu(Domain& domain, unsigned number) {
     PvVcpu* const v = TRY(make<PvVcpu>(domain, number));
+    auto const prepared = [&]() -> Result<> {
+        if (number >= abi::legacy_max_vcpus)
+            v->first_info = static_cast<abi::VcpuInfo*>(TRY(allocate_bytes(sizeof(abi::VcpuInfo))));
+        v->info = v->first_info ? v->first_info : &domain.shared_info->vcpu_info[number];
+        v->info->upcall_mask = 1;
+        update_time_info(*v);
+        TRY(create_window(*v));
+        v->fpu = TRY(allocate_bytes(arch::fpu_area_size()));
+        arch::fpu_reset_area(v->fpu);
+        v->xcr0 = 1;
+        v->debug[6] = 0xffff0ff0;
+        v->debug[7] = 0x400;
+        thread_prepare(*v, TRY(allocate_stack()), enter_guest, v);
+        return {};
+    }();
+    if (!prepared) {
+        free_vcpu(*v);
+        return prepared;
+    }
     domain.vcpus[number] = v;
-    v->info = number < abi::legacy_max_vcpus
-                  ? &domain.shared_info->vcpu_info[number]
-                  : static_cast<abi::VcpuInfo*>(TRY(allocate_bytes(sizeof(abi::VcpuInfo))));
-    v->info->upcall_mask = 1;
-    update_time_info(*v);
-    TRY(create_window(*v));
-    v->fpu = TRY(allocate_bytes(arch::fpu_area_size()));
-    arch::fpu_reset_area(v->fpu);
-    v->xcr0 = 1;
-    v->debug[6] = 0xffff0ff0;
-    v->debug[7] = 0x400;
-    thread_prepare(*v, TRY(allocate_stack()), enter_guest, v);
+    domain.vcpu_count = number + 1;
     return {};
 }
 
@@ -116,21 +133,32 @@ Result<> set_context(PvVcpu& v, abi::VcpuGuestContext const& c) {
 
 } // namespace
 
-Result<Domain*> create_domain(DomainId id, unsigned vcpus, bool hardware) {
+Result<Domain*> create_domain(DomainId id, bool hardware, DomainLimits const& limits) {
     Domain* const d = TRY(make<Domain>());
     d->id = id;
     d->hardware = d->privileged = hardware;
-    d->shared_info_frame = TRY(allocate_shared_frame(*d));
-    d->shared_info = direct<abi::SharedInfo>(d->shared_info_frame);
-    update_wall_clock(*d);
-    TRY(events_create(*d));
-    TRY(grants_create(*d, max_grant_frames));
-    for (unsigned i = 0; i < vcpus; ++i) {
-        TRY(create_vcpu(*d, i));
-        d->vcpu_count = i + 1;
-    }
-    TRY(register_domain(*d));
-    return d;
+    d->settings.max_vcpus = limits.vcpus;
+    auto const prepared = [&]() -> Result<> {
+        TRY(events_create(*d));
+        TRY(grants_create(*d, limits.grant_frames));
+        d->shared_info_frame = TRY(allocate_shared_frame(*d));
+        d->shared_info = direct<abi::SharedInfo>(d->shared_info_frame);
+        update_wall_clock(*d);
+        // Now it can be found, so all that others look at is there.
+        return register_domain(*d);
+    }();
+    if (prepared)
+        return d;
+    if (d->shared_info)
+        free_frames(d->shared_info_frame, 0);
+    free_domain(*d);
+    return prepared.error();
+}
+
+Result<> create_vcpus(Domain& domain) {
+    while (domain.vcpu_count < domain.settings.max_vcpus)
+        TRY(create_vcpu(domain, domain.vcpu_count));
+    return {};
 }
 
 void finish_vcpu(PvVcpu& v) { v.setup.store(VcpuSetup::done); }
@@ -167,6 +195,33 @@ Result<> initialise_vcpu(Vcpu& vcpu, uint64_t guest_context) {
     vcpu.setup.store(result ? VcpuSetup::done : VcpuSetup::none);
     return result;
 }
+
+void release_guest_state(Domain& domain) {
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count}) {
+        pv::PvVcpu& v = pv::pv_vcpu(*vcpu);
+        pv::forget(v);
+        pv::release_descriptor_tables(v);
+        for (Mfn* const root : {&v.kernel_table, &v.user_table})
+            if (Mfn const table = std::exchange(*root, invalid_mfn); table != invalid_mfn)
+                pv::put_page_and_type(domain, table);
+        v.info = nullptr;
+        if (v.info_page)
+            release_writable_page(domain, v.info_page.release());
+        preempt_point();
+    }
+    pv::forget(domain);
+}
+
+void free_domain(Domain& domain) {
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
+        pv::free_vcpu(pv::pv_vcpu(*vcpu));
+    events_destroy(domain);
+    grants_destroy(domain);
+    free_bytes(domain.memory_map);
+    destroy(&domain);
+}
+
+void drop_pin(Domain& domain, Mfn mfn) { (void)pv::unpin(domain, mfn); }
 
 Result<Mfn> hold_writable_page(Domain& domain, uint64_t frame) {
     TRY(pv::get_page_and_type(domain, Mfn{frame}, PageType::writable));

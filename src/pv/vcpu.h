@@ -63,6 +63,8 @@ struct PvVcpu final : Vcpu {
     uint64_t xcr0 = 0;
     int loaded_on = -1; // CPU whose registers still hold its segments and FPU
 
+    abi::VcpuInfo* first_info = nullptr; // of a vCPU that has no place in the shared info page
+
     void switch_in() override;
     void switch_out() override;
 
@@ -75,5 +77,10 @@ struct PvVcpu final : Vcpu {
 
 inline PvVcpu& pv_vcpu(Vcpu& vcpu) { return static_cast<PvVcpu&>(vcpu); }
 PvVcpu& current();
+
+/// CPUs that ran them last forget them; they must have parked. What a CPU is looking at just now
+/// stays until it passes a preemption point.
+void forget(PvVcpu& vcpu);
+void forget(Domain& domain);
 
 } // namespace hearth::pv

@@ -38,6 +38,7 @@ struct Scheduler {
         Thread* displaced = nullptr; // `previous`, when it may no longer run here
         uint64_t virtual_time = 0;   // never goes back
         std::atomic<bool> reschedule{false};
+        std::atomic<uint64_t> interruptions{0}; // by IPI: each found the CPU between two things
         Timer slice_timer{slice_ended, nullptr};
     };
     static Cpu cpus[max_cpus];
@@ -282,7 +283,44 @@ struct Scheduler {
         cpu.idle = cpu.running = &t;
         this_cpu().current = &t;
     }
-    static void affinity(Thread& t, CpuMask mask) { t.affinity_ = mask; }
+    /// Its CPU, which cannot change while the lock is held.
+    static Cpu& lock_cpu_of(Thread& t) __attribute__((no_thread_safety_analysis)) {
+        for (;;) {
+            unsigned const id = t.cpu_;
+            cpus[id].lock.lock();
+            if (t.cpu_ == id)
+                return cpus[id];
+            cpus[id].lock.unlock();
+        }
+    }
+
+    static void affinity(Thread& t, CpuMask mask) __attribute__((no_thread_safety_analysis)) {
+        Cpu& cpu = lock_cpu_of(t);
+        t.affinity_ = mask;
+        bool const elsewhere = !mask.has(t.cpu_);
+        bool const queued = t.queue_node_.linked();
+        if (elsewhere && queued)
+            take_off(cpu, t);
+        else if (elsewhere && cpu.running == &t)
+            cpu.reschedule.store(true);
+        unsigned const id = t.cpu_;
+        cpu.lock.unlock();
+        if (elsewhere && queued)
+            make_runnable(t);
+        else if (elsewhere && id != this_cpu_id())
+            send_ipi(CpuMask::of(id), Ipi::reschedule);
+    }
+    static void weight(Thread& t, uint32_t weight) __attribute__((no_thread_safety_analysis)) {
+        Cpu& cpu = lock_cpu_of(t);
+        t.weight_ = weight;
+        cpu.lock.unlock();
+    }
+    static bool parked(Thread& t) __attribute__((no_thread_safety_analysis)) {
+        Cpu& cpu = lock_cpu_of(t);
+        bool const offline = t.times_.state == RunState::offline;
+        cpu.lock.unlock();
+        return offline && !t.on_cpu_.load(std::memory_order_acquire);
+    }
     static RunTimes times(Thread const& t) {
         RunTimes r = t.times_;
         uint64_t const now = now_ns();
@@ -332,6 +370,8 @@ void sleep_current() { Scheduler::leave(RunState::blocked); }
 void park_current() { Scheduler::leave(RunState::offline); }
 void yield_current() { Scheduler::leave(RunState::runnable); }
 void set_affinity(Thread& thread, CpuMask cpus) { Scheduler::affinity(thread, cpus); }
+void set_weight(Thread& thread, uint32_t weight) { Scheduler::weight(thread, weight); }
+bool is_parked(Thread& thread) { return Scheduler::parked(thread); }
 
 bool reschedule_pending() { return Scheduler::mine().reschedule.load(std::memory_order_relaxed); }
 void reschedule_if_needed() {
@@ -339,12 +379,33 @@ void reschedule_if_needed() {
         Scheduler::leave(RunState::runnable);
 }
 void request_reschedule() { Scheduler::mine().reschedule.store(true); }
+// A CPU takes interrupts only at preemption points, while it idles and in guests: it is at one now.
+// The way back looks for other work.
+void reschedule_interrupt() { Scheduler::mine().interruptions.fetch_add(1); }
+
+void wait_for_all_cpus() {
+    uint64_t before[max_cpus];
+    // This CPU is at a preemption point by being here.
+    CpuMask const others = online_cpus().without(this_cpu_id());
+    others.each([&](unsigned id) { before[id] = Scheduler::cpus[id].interruptions.load(); });
+    send_ipi(others, Ipi::reschedule);
+    others.each([&](unsigned id) {
+        while (Scheduler::cpus[id].interruptions.load() == before[id])
+            let_others_run();
+    });
+}
 
 void preempt_point() {
     if (check_lock_ranks && this_cpu().held_count)
         panic("preemption point with a lock held");
     arch::open_interrupt_window();
     reschedule_if_needed();
+}
+
+void let_others_run() {
+    preempt_point();
+    wait_politely();
+    yield_current();
 }
 
 void kick(Thread& thread) {

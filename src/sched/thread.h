@@ -72,12 +72,25 @@ void sleep_current();
 /// Never runs again until start().
 void park_current();
 void yield_current();
+/// For loops that wait for another CPU's thread, which may want this CPU. No lock may be held.
+void let_others_run();
+/// Where it may run from now on; it leaves a CPU that is not among them as soon as it can.
 void set_affinity(Thread& thread, CpuMask cpus);
+/// Its share beside others on the same CPU; 256 is everybody's to begin with. Not 0.
+void set_weight(Thread& thread, uint32_t weight);
+/// Whether it has parked, or never ran, and its context has left its CPU: nothing of it moves until
+/// start().
+bool is_parked(Thread& thread);
+/// Returns when each CPU has passed a preemption point, been idle or run a guest since the call:
+/// whatever bare pointers they had then are forgotten. No lock may be held.
+void wait_for_all_cpus();
 /// Moves on to another thread if this CPU was asked to; otherwise returns at once.
 void reschedule_if_needed();
 bool reschedule_pending();
-/// The reschedule IPI's handler.
+/// Has this CPU look for another thread at its next chance.
 void request_reschedule();
+/// The reschedule IPI's handler.
+void reschedule_interrupt();
 /// Lets interrupts in and others run. No lock may be held.
 void preempt_point();
 /// If it is running on another CPU, makes that CPU pass through the hypervisor.

@@ -7,10 +7,12 @@
 #include "arch/host/machine.h"
 #include "console/console.h"
 #include "console/log.h"
+#include "control/domain_lifetime.h"
 #include "cpu/cpu.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 #include "memory/paging.h"
+#include "memory/stacks.h"
 #include "memory/tlb.h"
 #include "pv/address_space.h"
 #include "pv/descriptor_tables.h"
@@ -87,6 +89,8 @@ inline void boot_machine() {
         host::start_cpu(cpu, cpu_main, nullptr);
     for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
         host::run_cpu(cpu);
+    if (!start_reaper())
+        abort();
 }
 
 /// Takes what was sent to a CPU, as it would between two instructions.
@@ -99,8 +103,10 @@ inline void take_interrupts(unsigned cpu) {
         timer_interrupt();
     }
     for (uint8_t const vector : std::exchange(state.interrupts, {}))
-        if (vector == arch::vector_reschedule)
+        if (vector == arch::vector_reschedule) {
+            reschedule_interrupt();
             request_reschedule();
+        }
     host::set_current_cpu(before);
 }
 
@@ -112,6 +118,41 @@ inline void run_all_cpus() {
         host::run_cpu(cpu);
     }
 }
+
+/// Hypervisor code that may sleep and wait for CPUs, in a thread of its own.
+class Worker final : public Thread {
+    std::function<void()> work_;
+    bool done_ = false;
+
+    [[noreturn]] static void main(void* self) {
+        for (;;) {
+            auto& worker = *static_cast<Worker*>(self);
+            if (auto work = std::exchange(worker.work_, nullptr)) {
+                work();
+                worker.done_ = true;
+            }
+            sleep_current();
+        }
+    }
+    Worker() {
+        thread_prepare(*this, *allocate_stack(), main, this);
+        start(*this);
+    }
+
+public:
+    /// Returns when `work` has; the CPUs run meanwhile.
+    static void run(std::function<void()> work) {
+        static Worker& worker = *new Worker;
+        worker.work_ = std::move(work);
+        worker.done_ = false;
+        wake(worker);
+        for (unsigned rounds = 0; !worker.done_; ++rounds) {
+            if (rounds == 10'000)
+                abort();
+            run_all_cpus();
+        }
+    }
+};
 
 /// A PV guest with a small address space: one page for arguments, in tables that it keeps.
 class Guest {
@@ -134,9 +175,8 @@ public:
         entry(l1, 1) = Pte::make(argument_page, table_flags);
         for (unsigned i = 0; i < vcpus && i < ready; ++i) {
             pv::PvVcpu& v = vcpu(i);
-            // The type machinery may reschedule, so it runs as any hypervisor code: on a CPU's
-            // flow.
-            must(pv::get_page_and_type(domain, l4, PageType::l4));
+            // The type machinery may reschedule, so it runs as any hypervisor code does.
+            Worker::run([&] { must(pv::get_page_and_type(domain, l4, PageType::l4)); });
             v.kernel_table = l4;
             v.registers() = {};
             v.period = 0;
@@ -232,44 +272,24 @@ private:
     static Domain& make_domain(unsigned vcpus, bool hardware) {
         boot_machine();
         static DomainId next = 1;
-        return *must(pv::create_domain(next++ % (max_domains - 1) + 1, vcpus, hardware));
+        Domain& made =
+            *must(pv::create_domain(next++ % (max_domains - 1) + 1, hardware, {.vcpus = vcpus}));
+        must(pv::create_vcpus(made));
+        return made;
     }
     Pte& entry(Mfn table, unsigned level) {
         return direct<Pte>(table)[table_index(argument_address, level)];
     }
 
-    /// Puts the guest's vCPUs away for good and gives its frames back.
     void destroy_guest() {
-        for (unsigned i = 0; i < domain.vcpu_count; ++i) {
-            vcpu(i).singleshot.stop();
-            vcpu(i).periodic.stop();
-            vcpu(i).poll_timer.stop();
-        }
-        shutdown_domain(domain, 0);
-        for (unsigned i = 0; i < domain.vcpu_count; ++i)
-            wake(vcpu(i));
-        for (unsigned rounds = 0; rounds < 8; ++rounds)
-            run_all_cpus();
         for (unsigned i = 0; i < domain.vcpu_count; ++i)
             guest_steps().erase(&vcpu(i).registers());
-        for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
-            host::set_current_cpu(cpu);
-            load_address_space(idle_cr3());
-        }
-        host::set_current_cpu(0);
-        for (unsigned i = 0; i < domain.vcpu_count; ++i) {
-            pv::release_descriptor_tables(vcpu(i));
-            for (Mfn* root : {&vcpu(i).kernel_table, &vcpu(i).user_table})
-                if (Mfn const table = std::exchange(*root, invalid_mfn); table != invalid_mfn)
-                    pv::put_page_and_type(domain, table);
-        }
-        for (Mfn const mfn : owned_frames())
-            (void)pv::unpin(domain, mfn);
-        for (Mfn const mfn : owned_frames())
-            if (!page_at(mfn).unlisted)
-                (void)drop_owners_reference(mfn);
-        for (unsigned i = 0; i < domain.vcpu_count; ++i)
-            host::release_stack(vcpu(i).stack_end() - arch::stack_size);
+        Worker::run([this] {
+            MutexGuard guard{domain.control};
+            destroy_domain(domain);
+        });
+        for (unsigned round = 0; round < 4; ++round) // the reaper's turn
+            run_all_cpus();
     }
 };
 

@@ -113,8 +113,6 @@ namespace host {
 
 void (*guest_program)(Registers& frame) = nullptr;
 
-void release_stack(uint64_t stack) { free_stacks().push_back(stack); }
-
 bool on_cpu_flow() { return in_cpu; }
 void start_cpu(unsigned cpu, void (*function)(void*), void* argument) {
     running[cpu] = &make_flow(function, argument, false);
@@ -163,6 +161,8 @@ Result<uint64_t> allocate_stack() {
     memset(reinterpret_cast<void*>(stack), 0, arch::stack_size);
     return stack;
 }
+
+void free_stack(uint64_t stack) { free_stacks().push_back(stack); }
 
 } // namespace hearth
 

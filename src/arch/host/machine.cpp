@@ -60,7 +60,10 @@ void write_cr3(uint64_t value) {
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
 uint64_t read_tsc() { return host::tsc += host::tsc_step; }
 
-void pause() {}
+void pause() {
+    if (host::on_cpu_flow())
+        host::leave_cpu();
+}
 void wait_for_interrupt() {
     if (!host::on_cpu_flow()) {
         fputs("a CPU idles, and nobody can wake it\n", stderr);

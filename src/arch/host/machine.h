@@ -63,7 +63,6 @@ void leave_cpu();
 bool on_cpu_flow();
 
 /// Takes back a vCPU's stack, whose flow will never be switched to again.
-void release_stack(uint64_t stack);
 
 /// What a guest does once the hypervisor enters it: never returns. For resume_guest_frame().
 extern void (*guest_program)(Registers& frame);
