@@ -103,6 +103,7 @@ void give_frames_to(Domain& domain, Mfn first, uint64_t count) {
             list.first = static_cast<uint32_t>(mfn.raw());
             page.type.store(0, std::memory_order_relaxed);
             page.unlisted = false;
+            page.mapped_by_others.store(false, std::memory_order_relaxed);
             page.state = PageState::guest;
             page.references.store(Page::owners_reference | 1, std::memory_order_release);
         }
@@ -125,6 +126,7 @@ Result<Mfn> allocate_shared_frame(Domain& domain) {
     Page& page = page_at(mfn);
     page.owner = domain.id;
     page.unlisted = true;
+    page.mapped_by_others.store(false, std::memory_order_relaxed);
     // Held as data for good: Hearth writes to it, so it must never pass for a table.
     page.type.store(TypeWord::make(PageType::writable, TypeWord::valid, 1).v,
                     std::memory_order_relaxed);

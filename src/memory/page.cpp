@@ -30,4 +30,15 @@ void PageRef::reset() {
     }
 }
 
+void show_frame(Mfn mfn) {
+    Page& page = page_at(mfn);
+    page.owner = domid_xen;
+    page.unlisted = true;
+    // In use as nothing, so that nobody gets it as writable data or as a table.
+    page.type.store(TypeWord::make(PageType::none, TypeWord::valid, 1).v,
+                    std::memory_order_relaxed);
+    page.state = PageState::guest;
+    page.references.store(1, std::memory_order_release);
+}
+
 } // namespace hearth

@@ -54,7 +54,10 @@ struct Page {
     uint8_t order; // free: of its block; hypervisor heap: its size class
     PageState state;
     bool unlisted; // not counted against its owner's reservation
-    uint8_t unused[3];
+    /// Others than its owner have had it mapped since it was given out: their CPUs may hold
+    /// translations.
+    std::atomic<bool> mapped_by_others;
+    uint8_t unused[2];
 
     static constexpr uint32_t owners_reference = 1u << 31;
     static constexpr uint32_t count_mask = owners_reference - 1;
@@ -95,6 +98,9 @@ public:
     [[nodiscard]] Mfn mfn() const { return mfn_; }
     [[nodiscard]] explicit operator bool() const { return mfn_ != invalid_mfn; }
 };
+
+/// Lets a privileged domain map a frame of Hearth's, for reading: DOMID_XEN's. For good.
+void show_frame(Mfn mfn);
 
 /// Called when the last reference to a guest's frame goes: domain/ takes it off its owner's books
 /// and frees it.

@@ -140,6 +140,13 @@ void build_hypervisor_tables(std::span<RamRange const> ram, BootAllocator& boot)
     for (RamRange const& range : ram)
         for (Mfn mfn = range.start; mfn < range.end; ++mfn)
             page_at(mfn).state = PageState::hypervisor;
+    // The toolstack reads the M2P of the whole machine.
+    for (RamRange const& range : ram)
+        for (uint64_t c = range.start.raw() / m2p_chunk; c <= (range.end.raw() - 1) / m2p_chunk;
+             ++c)
+            if (auto const first = m2p_frame(Mfn{c * m2p_chunk}))
+                for (uint64_t i = 0; i < frames_per_large; ++i)
+                    show_frame(*first + i);
 }
 
 Result<> map_hypervisor_page(uint64_t address, Mfn mfn, uint64_t flags) {

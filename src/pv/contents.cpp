@@ -34,21 +34,33 @@ bool device_frame_allowed(Domain const& domain, Mfn mfn) {
     return true;
 }
 
-Result<Pte> take_l1_entry(Domain& domain, Pte entry) {
-    uint64_t const allowed = common_bits | pte::global | (domain.hardware ? cache_bits : 0);
-    if (entry.v & ~allowed)
+uint64_t allowed_bits(Domain const& domain, unsigned level) {
+    return level == 1 ? common_bits | pte::global | (domain.hardware ? cache_bits : 0)
+                      : common_bits;
+}
+uint64_t stored_bits(Pte entry) {
+    return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v;
+}
+
+Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
+    if (entry.v & ~allowed_bits(domain, 1))
         return Errno::inval;
-    Pte const stored{(entry.v | pte::user) & ~pte::global};
+    Pte const stored{stored_bits(entry)};
     Mfn const mfn = entry.mfn();
+    bool const own = frames_of == domain.id;
     if (!is_ram(mfn)) {
+        if (!own && frames_of != domid_io)
+            return Errno::inval;
         if (!device_frame_allowed(domain, mfn))
             return Errno::perm;
         return stored;
     }
+    PageRef page = TRY(PageRef::get(mfn, frames_of));
+    if (!own)
+        page_at(mfn).mapped_by_others.store(true, std::memory_order_release);
     if (entry.writable())
-        TRY(get_page_and_type(domain, mfn, PageType::writable));
-    else
-        (void)TRY(PageRef::get(mfn, domain.id)).release();
+        TRY(get_type(domain, mfn, PageType::writable));
+    (void)page.release();
     return stored;
 }
 
@@ -60,7 +72,7 @@ Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
         Pte const entry{__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)};
         if (!entry.present())
             continue;
-        auto taken = take_entry(domain, entry, level);
+        auto taken = take_entry(domain, entry, level, domain.id);
         if (!taken) {
             while (i-- > 0)
                 if (!(level == 4 && is_reserved_slot(i)))
@@ -90,22 +102,23 @@ Result<> take_descriptors(Mfn mfn) {
     return {};
 }
 
-/// True if `now` needs no other references than `before`: same frame, same rights or fewer kinds of
-/// them.
-bool same_references(Pte before, Pte now, unsigned level) {
+/// True if `now` needs no references but those of `before`: same frame, same rights or fewer.
+bool needs_no_more(Pte before, Pte now, unsigned level) {
     if (!before.present() || !now.present())
         return !before.present() && !now.present();
     if (before.mfn() != now.mfn())
         return false;
-    return level > 1 || before.writable() == now.writable();
+    return level > 1 || before.writable() || !now.writable();
+}
+/// Drops what `now` does not need of the references of `before`.
+void release_rest(Domain& domain, Pte before, Pte now, unsigned level) {
+    if (level == 1 && before.present() && before.writable() && !now.writable() &&
+        is_ram(before.mfn()))
+        put_type(domain, before.mfn());
 }
 
-uint64_t allowed_bits(Domain const& domain, unsigned level) {
-    return level == 1 ? common_bits | pte::global | (domain.hardware ? cache_bits : 0)
-                      : common_bits;
-}
-uint64_t stored_bits(Pte entry) {
-    return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v;
+bool bits_allowed(Domain const& domain, Pte entry, unsigned level) {
+    return !entry.present() || !(entry.v & ~allowed_bits(domain, level));
 }
 
 Result<> check_slot(Pte const* slot, unsigned level) {
@@ -117,12 +130,12 @@ Result<> check_slot(Pte const* slot, unsigned level) {
 
 } // namespace
 
-Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level) {
+Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level, DomainId frames_of) {
     if (!entry.present())
         return entry;
     if (level == 1)
-        return take_l1_entry(domain, entry);
-    if (entry.v & ~common_bits)
+        return take_l1_entry(domain, entry, frames_of);
+    if (entry.v & ~common_bits || frames_of != domain.id)
         return Errno::inval;
     TRY(get_page_and_type(domain, entry.mfn(), table_type(level - 1)));
     return Pte{entry.v | pte::user};
@@ -170,7 +183,8 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
     }
 }
 
-Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how) {
+Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how,
+                      DomainId frames_of) {
     TRY(check_slot(slot, level));
     Pte old{__atomic_load_n(&slot->v, __ATOMIC_RELAXED)};
     bool const keep = how == EntryUpdate::preserve_accessed_dirty;
@@ -178,12 +192,13 @@ Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, Entr
         return keep && stored.present() ? stored.v | (old.v & status_bits) : stored.v;
     };
     // The common case: other bits of the same mapping.
-    while (same_references(old, value, level) &&
-           !(value.present() && (value.v & ~allowed_bits(domain, level))))
+    while (needs_no_more(old, value, level) && bits_allowed(domain, value, level))
         if (__atomic_compare_exchange_n(&slot->v, &old.v, wanted(Pte{stored_bits(value)}), true,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            release_rest(domain, old, value, level);
             return {};
-    Pte const stored = TRY(take_entry(domain, value, level));
+        }
+    Pte const stored = TRY(take_entry(domain, value, level, frames_of));
     while (!__atomic_compare_exchange_n(&slot->v, &old.v, wanted(stored), true, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED))
         ;
@@ -194,13 +209,21 @@ Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, Entr
 Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,
                                     Pte value) {
     TRY(check_slot(slot, level));
-    Pte const stored = TRY(take_entry(domain, value, level));
+    // The slot holds the references of `expected` whenever the exchange succeeds.
+    bool const keeps = needs_no_more(expected, value, level) && bits_allowed(domain, value, level);
+    Pte const stored =
+        keeps ? Pte{stored_bits(value)} : TRY(take_entry(domain, value, level, domain.id));
+    Pte const before = expected;
     if (!__atomic_compare_exchange_n(&slot->v, &expected.v, stored.v, false, __ATOMIC_ACQ_REL,
                                      __ATOMIC_ACQUIRE)) {
-        release_entry(domain, stored, level);
+        if (!keeps)
+            release_entry(domain, stored, level);
         return false;
     }
-    release_entry(domain, expected, level);
+    if (keeps)
+        release_rest(domain, before, stored, level);
+    else
+        release_entry(domain, before, level);
     return true;
 }
 

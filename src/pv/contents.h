@@ -16,16 +16,20 @@ Result<> take_contents(Domain& domain, Mfn mfn, PageType type);
 void release_contents(Domain& domain, Mfn mfn, PageType type);
 
 /// An entry that passed, as it must be written: with the bits that ring 3 needs.
-/// References for it are held by the caller from here on. inval, or perm for memory that is not the
-/// domain's to map.
-Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level);
+/// References for it are held by the caller from here on. `frames_of` owns the frames that leaves
+/// may map: the domain itself, which may map devices too if it owns them; another domain, DOMID_IO
+/// (devices only) or DOMID_XEN, if whoever asks may say so. inval, or perm for memory that is not
+/// the domain's to map.
+Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level, DomainId frames_of);
 void release_entry(Domain& domain, Pte entry, unsigned level);
 
 enum class EntryUpdate : uint8_t { replace, preserve_accessed_dirty };
 
 /// Writes one entry of a table that is in use, `level` and validity being guaranteed by a type
-/// reference of the caller's. perm: a slot that is the hypervisor's.
-Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how);
+/// reference of the caller's. `frames_of` as above; an entry that keeps its frame and gets no more
+/// rights needs nobody's leave. perm: a slot that is the hypervisor's.
+Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how,
+                      DomainId frames_of);
 /// As the hardware's compare-exchange would: on a mismatch `expected` is what was found, and
 /// nothing changes.
 Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,

@@ -11,43 +11,82 @@
 #include "pv/descriptor_tables.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace hearth::pv {
 namespace {
 
 using abi::MmuExtCommand;
 
-/// A guest write to any frame of its own: through validation where it is a table, plain where it is
+/// Whom an operation is about. Oneself needs no reference.
+struct Subject {
+    DomainId id;
+    Domain* domain; // null for a reserved owner, which is no domain
+    std::optional<DomainRef> held;
+};
+/// srch: no such domain; perm.
+Result<Subject> subject_named(Context const& c, uint32_t named) {
+    auto const id = static_cast<DomainId>(named);
+    if (id == domid_self || id == c.domain.id)
+        return Subject{c.domain.id, &c.domain, {}};
+    DomainRef found = TRY(target_domain(c, id));
+    Domain* const domain = &*found;
+    return Subject{id, domain, std::move(found)};
+}
+/// Whose frames an update may map: there are reserved owners, too.
+Result<Subject> frame_owner_named(Context const& c, uint32_t named) {
+    auto const id = static_cast<DomainId>(named);
+    if (id != domid_io && id != domid_xen)
+        return subject_named(c, named);
+    if (id == domid_xen && !c.domain.privileged)
+        return Errno::perm;
+    return Subject{id, nullptr, {}};
+}
+
+/// Whom the two halves of mmu_update's `foreigndom` name: the owner of the frames that are mapped,
+/// and, one more than its number, that of the tables.
+struct Subjects {
+    Subject frames, tables;
+};
+Result<Subjects> subjects_named(Context const& c, uint32_t foreign) {
+    uint32_t const tables = foreign >> 16;
+    return Subjects{TRY(frame_owner_named(c, foreign & 0xffff)),
+                    TRY(subject_named(c, tables ? tables - 1 : domid_self))};
+}
+
+/// A write to any frame of the domain's: through validation where it is a table, plain where it is
 /// not.
-Result<> write_table_word(Domain& domain, uint64_t machine_address, uint64_t value,
-                          EntryUpdate how) {
+Result<> write_table_word(Domain& domain, uint64_t machine_address, uint64_t value, EntryUpdate how,
+                          DomainId frames_of) {
     if (machine_address & 7)
         return Errno::inval;
     Mfn const mfn = frame_of(PhysicalAddress{machine_address});
     PageRef const page = TRY(PageRef::get(mfn, domain.id));
     PageType const type =
         page_at(mfn).type_word().count() ? page_at(mfn).type_word().type() : PageType::writable;
-    if (type == PageType::descriptors)
+    if (type != PageType::writable && !is_page_table(type))
         return Errno::inval;
     TypeRef const held = TRY(TypeRef::get(domain, mfn, type));
     Pte* const slot = direct<Pte>(PhysicalAddress{machine_address});
     if (is_page_table(type))
-        return update_entry(domain, slot, level_of(type), {value}, how);
+        return update_entry(domain, slot, level_of(type), {value}, how, frames_of);
     __atomic_store_n(&slot->v, value, __ATOMIC_RELAXED);
     return {};
 }
 
-Result<> one_mmu_update(Context& c, abi::MmuUpdate const& request) {
+Result<> one_mmu_update(Subjects const& who, abi::MmuUpdate const& request) {
     uint64_t const where = request.pointer & ~uint64_t{3};
     switch (request.pointer & 3) {
     case abi::mmu_normal_pt_update:
-        return write_table_word(c.domain, where, request.value, EntryUpdate::replace);
+    case abi::mmu_pt_update_no_translate: // entries name machine frames anyway
+        return write_table_word(*who.tables.domain, where, request.value, EntryUpdate::replace,
+                                who.frames.id);
     case abi::mmu_pt_update_preserve_ad:
-        return write_table_word(c.domain, where, request.value,
-                                EntryUpdate::preserve_accessed_dirty);
+        return write_table_word(*who.tables.domain, where, request.value,
+                                EntryUpdate::preserve_accessed_dirty, who.frames.id);
     case abi::mmu_machphys_update: {
         Mfn const mfn = frame_of(PhysicalAddress{where});
-        PageRef const page = TRY(PageRef::get(mfn, c.domain.id));
+        PageRef const page = TRY(PageRef::get(mfn, who.frames.id));
         set_m2p(mfn, request.value);
         return {};
     }
@@ -65,13 +104,6 @@ Result<int64_t> report(uint64_t done, uint32_t count, Result<> result) {
     return 0;
 }
 
-Result<> only_own_domain(Context const& c, uint32_t foreign) {
-    // Tables of other domains: with the toolstack's work.
-    if ((foreign & 0xffff) != domid_self && (foreign & 0xffff) != c.domain.id)
-        return c.domain.privileged ? Errno::srch : Errno::perm;
-    return {};
-}
-
 /// The CPUs that may hold translations for the vCPUs of a guest's bitmap.
 Result<CpuMask> cpus_of_vcpus(Context const& c, uint64_t bitmap) {
     uint64_t const bytes = (c.domain.vcpu_count + 7) / 8;
@@ -84,13 +116,13 @@ Result<CpuMask> cpus_of_vcpus(Context const& c, uint64_t bitmap) {
     return cpus & c.domain.dirty();
 }
 
-Result<> clear_or_copy(Context& c, abi::MmuExtOp const& op) {
-    TypeRef const target = TRY(TypeRef::get(c.domain, Mfn{op.argument1}, PageType::writable));
+Result<> clear_or_copy(Domain& subject, abi::MmuExtOp const& op) {
+    TypeRef const target = TRY(TypeRef::get(subject, Mfn{op.argument1}, PageType::writable));
     if (static_cast<MmuExtCommand>(op.command) == MmuExtCommand::clear_page) {
         zero_page(target.mfn());
         return {};
     }
-    PageRef const source = TRY(PageRef::get(Mfn{op.argument2}, c.domain.id));
+    PageRef const source = TRY(PageRef::get(Mfn{op.argument2}, subject.id));
     arch::copy_quads(direct<void>(target.mfn()), direct<void>(source.mfn()), page_size / 8);
     return {};
 }
@@ -127,25 +159,36 @@ Result<> flush_operation(Context& c, abi::MmuExtOp const& op) {
     }
 }
 
-Result<> one_mmuext_op(Context& c, abi::MmuExtOp const& op) {
-    PvVcpu& vcpu = pv_vcpu(c.vcpu);
+/// What one may do to another domain, too.
+Result<> memory_operation(Domain& subject, abi::MmuExtOp const& op) {
     switch (static_cast<MmuExtCommand>(op.command)) {
     case MmuExtCommand::pin_l1_table:
     case MmuExtCommand::pin_l2_table:
     case MmuExtCommand::pin_l3_table:
     case MmuExtCommand::pin_l4_table:
-        return pin(c.domain, Mfn{op.argument1}, table_type(op.command + 1));
+        return pin(subject, Mfn{op.argument1}, table_type(op.command + 1));
     case MmuExtCommand::unpin_table:
-        return unpin(c.domain, Mfn{op.argument1});
+        return unpin(subject, Mfn{op.argument1});
+    default:
+        return clear_or_copy(subject, op);
+    }
+}
+
+Result<> one_mmuext_op(Context& c, Domain& subject, abi::MmuExtOp const& op) {
+    PvVcpu& vcpu = pv_vcpu(c.vcpu);
+    auto const command = static_cast<MmuExtCommand>(op.command);
+    if (command <= MmuExtCommand::unpin_table || command == MmuExtCommand::clear_page ||
+        command == MmuExtCommand::copy_page)
+        return memory_operation(subject, op);
+    if (&subject != &c.domain)
+        return Errno::perm;
+    switch (command) {
     case MmuExtCommand::new_baseptr:
         return set_kernel_table(vcpu, Mfn{op.argument1});
     case MmuExtCommand::new_user_baseptr:
         return set_user_table(vcpu, Mfn{op.argument1});
     case MmuExtCommand::set_ldt:
         return set_ldt(vcpu, op.argument1, static_cast<uint32_t>(op.argument2));
-    case MmuExtCommand::clear_page:
-    case MmuExtCommand::copy_page:
-        return clear_or_copy(c, op);
     case MmuExtCommand::flush_cache:
     case MmuExtCommand::flush_cache_global:
         if (!c.domain.hardware)
@@ -174,15 +217,26 @@ Result<int64_t> flush_after_update(Context& c, uint64_t address, uint64_t flags)
     return 0;
 }
 
+Result<int64_t> map_at(Context& c, uint64_t address, uint64_t value, uint64_t flags,
+                       DomainId frames_of) {
+    {
+        auto entry = find_l1_entry(pv_vcpu(c.vcpu), address);
+        if (!entry)
+            return Errno::inval;
+        TRY(update_entry(c.domain, entry->slot, 1, {value}, EntryUpdate::replace, frames_of));
+    }
+    return flush_after_update(c, address, flags);
+}
+
 } // namespace
 
 Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uint64_t done,
                               uint32_t foreign) {
-    TRY(only_own_domain(c, foreign));
+    Subjects const who = TRY(subjects_named(c, foreign));
     GuestPointer<abi::MmuUpdate> const list{requests};
     for (uint32_t i = 0; i < count; ++i) {
         auto request = list.read(i);
-        Result<> const result = request ? one_mmu_update(c, *request) : Result<>{request.error()};
+        Result<> const result = request ? one_mmu_update(who, *request) : Result<>{request.error()};
         if (!result)
             return report(done, i, result);
         if (i % 64 == 63)
@@ -193,11 +247,11 @@ Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uin
 
 Result<int64_t> do_mmuext_op(Context& c, uint64_t operations, uint32_t count, uint64_t done,
                              uint32_t foreign) {
-    TRY(only_own_domain(c, foreign));
+    Subject const subject = TRY(subject_named(c, foreign));
     GuestPointer<abi::MmuExtOp> const list{operations};
     for (uint32_t i = 0; i < count; ++i) {
         auto op = list.read(i);
-        Result<> const result = op ? one_mmuext_op(c, *op) : Result<>{op.error()};
+        Result<> const result = op ? one_mmuext_op(c, *subject.domain, *op) : Result<>{op.error()};
         if (!result)
             return report(done, i, result);
         preempt_point();
@@ -206,19 +260,13 @@ Result<int64_t> do_mmuext_op(Context& c, uint64_t operations, uint32_t count, ui
 }
 
 Result<int64_t> do_update_va_mapping(Context& c, uint64_t address, uint64_t value, uint64_t flags) {
-    {
-        auto entry = find_l1_entry(pv_vcpu(c.vcpu), address);
-        if (!entry)
-            return Errno::inval;
-        TRY(update_entry(c.domain, entry->slot, 1, {value}, EntryUpdate::replace));
-    }
-    return flush_after_update(c, address, flags);
+    return map_at(c, address, value, flags, c.domain.id);
 }
 
 Result<int64_t> do_update_va_mapping_otherdomain(Context& c, uint64_t address, uint64_t value,
                                                  uint64_t flags, uint32_t foreign) {
-    TRY(only_own_domain(c, foreign));
-    return do_update_va_mapping(c, address, value, flags);
+    Subject const frames = TRY(frame_owner_named(c, foreign));
+    return map_at(c, address, value, flags, frames.id);
 }
 
 } // namespace hearth::pv

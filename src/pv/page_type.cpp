@@ -20,8 +20,11 @@ Result<> become(Domain& domain, Mfn mfn, PageType old_type, PageType type) {
     Page& page = page_at(mfn);
     // Also a frame that is nothing now: it may have been a table until it failed to become one
     // again.
-    if (old_type != type)
-        flush_stale_translations(page.flush_stamp.load(std::memory_order_acquire), domain.dirty());
+    if (old_type != type) {
+        bool const everywhere = page.mapped_by_others.load(std::memory_order_acquire);
+        flush_stale_translations(page.flush_stamp.load(std::memory_order_acquire),
+                                 everywhere ? all_cpus() : domain.dirty());
+    }
     if (auto checked = take_contents(domain, mfn, type); !checked) {
         settle(page, TypeWord::make(PageType::none, 0, 0));
         return checked;

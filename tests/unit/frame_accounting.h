@@ -12,7 +12,9 @@ namespace hearth::test {
 
 /// What holds references to a frame besides page tables, as far as the test caused it.
 struct HeldElsewhere {
-    std::map<uint64_t, unsigned> writable; // frame number: references that Hearth itself keeps
+    // Frame number: references that Hearth itself keeps.
+    std::map<uint64_t, unsigned> writable;
+    std::map<uint64_t, unsigned> read_only;
 };
 
 class FrameAccounting {
@@ -61,6 +63,22 @@ class FrameAccounting {
         }
     }
 
+    void count_guest(Guest const& guest) {
+        uint64_t listed = 0;
+        for (Mfn const mfn : guest.owned_frames()) {
+            TypeWord const word = page_at(mfn).type_word();
+            listed += !page_at(mfn).unlisted;
+            if (word.has(TypeWord::pinned))
+                hold(mfn, word.type());
+            if (word.count() && pv::is_page_table(word.type()))
+                count_entries(mfn, pv::level_of(word.type()));
+        }
+        for (unsigned i = 0; i < guest.domain.vcpu_count; ++i)
+            count_vcpu(guest.vcpu(i));
+        uint64_t const on_list = guest.domain.pages.with([](PageList& list) { return list.count; });
+        if (on_list != listed)
+            fail("%lu frames on the books, %lu owned", on_list, listed);
+    }
     void count_vcpu(pv::PvVcpu const& v) {
         for (Mfn const root : {v.kernel_table, v.user_table})
             if (root != invalid_mfn)
@@ -124,32 +142,31 @@ public:
 
     /// Empty if all is well, else what is wrong first.
     std::string check(Guest const& guest, HeldElsewhere const& elsewhere = {}) {
+        return check(std::vector<Guest const*>{&guest}, elsewhere);
+    }
+    /// Of guests that may map each other's frames, and nobody else theirs.
+    std::string check(std::vector<Guest const*> const& guests,
+                      HeldElsewhere const& elsewhere = {}) {
         expected_.clear();
         problem_.clear();
-        auto const frames = guest.owned_frames();
-        uint64_t listed = 0;
-        for (Mfn const mfn : frames) {
-            TypeWord const word = page_at(mfn).type_word();
-            listed += !page_at(mfn).unlisted;
-            if (word.has(TypeWord::pinned))
-                hold(mfn, word.type());
-            if (word.count() && pv::is_page_table(word.type()))
-                count_entries(mfn, pv::level_of(word.type()));
-        }
-        for (unsigned i = 0; i < guest.domain.vcpu_count; ++i)
-            count_vcpu(guest.vcpu(i));
+        for (Guest const* const guest : guests)
+            count_guest(*guest);
         for (auto const& [frame, count] : elsewhere.writable)
             for (unsigned i = 0; i < count; ++i)
                 hold(Mfn{frame}, PageType::writable);
-        for (Mfn const mfn : frames)
-            check_frame(mfn);
-        std::set<Mfn> const ours(frames.begin(), frames.end());
+        for (auto const& [frame, count] : elsewhere.read_only)
+            for (unsigned i = 0; i < count; ++i)
+                hold(Mfn{frame}, PageType::none);
+        std::set<Mfn> ours;
+        for (Guest const* const guest : guests)
+            for (Mfn const mfn : guest->owned_frames()) {
+                check_frame(mfn);
+                ours.insert(mfn);
+            }
         for (auto const& [frame, e] : expected_)
-            if (e.references != 0 && !ours.contains(Mfn{frame}))
-                fail("frame %lx is referred to but not the guest's", frame);
-        uint64_t const on_list = guest.domain.pages.with([](PageList& list) { return list.count; });
-        if (on_list != listed)
-            fail("%lu frames on the books, %lu owned", on_list, listed);
+            if (e.references != 0 && !ours.contains(Mfn{frame}) &&
+                page_at(Mfn{frame}).owner != domid_xen)
+                fail("frame %lx is referred to but nobody's", frame);
         return problem_;
     }
 };
