@@ -179,6 +179,10 @@ struct E820Entry {
 };
 #pragma pack(pop)
 static_assert(sizeof(E820Entry) == 20);
+struct ForeignMemoryMap {
+    uint16_t domain, padding[3];
+    MemoryMapRequest map;
+};
 struct MachphysMapping {
     uint64_t start, end, max_mfn;
 };

@@ -252,9 +252,11 @@ struct VcpuGuestContext {
     uint64_t fs_base, gs_base_kernel, gs_base_user;
 };
 static_assert(sizeof(VcpuGuestContext) == 0x1430);
+inline constexpr uint64_t context_fpu_valid = 1 << 0;
 inline constexpr uint64_t context_in_kernel = 1 << 2;
 inline constexpr uint64_t context_failsafe_disables_events = 1 << 3;
 inline constexpr uint64_t context_syscall_disables_events = 1 << 4;
+inline constexpr uint64_t context_online = 1 << 5;
 
 /// Pushed by a guest before the iret hypercall. (struct iret_context)
 struct IretContext {

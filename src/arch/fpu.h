@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace hearth::arch {
 
@@ -14,6 +15,13 @@ size_t fpu_area_size();
 uint64_t fpu_features();
 bool fpu_has_xsave();
 void fpu_reset_area(void* area);
+/// x87 and SSE state as FXSAVE lays it out: into a save area, the rest of which becomes initial,
+/// and out of it.
+void fpu_set_legacy(void* area, uint8_t const (&image)[512]);
+void fpu_get_legacy(void const* area, uint8_t (&image)[512]);
+/// The whole state as XSAVE lays it out; false, and nothing changes, if its header names components
+/// that there are not, or the compact form.
+bool fpu_set_area(void* area, std::span<std::byte const> image);
 /// `xcr0`: what the guest sees; all that exists is saved nevertheless.
 void fpu_save(void* area, uint64_t xcr0);
 /// Loads a guest's state and makes `xcr0` what it sees. Malformed state is replaced by the initial

@@ -245,24 +245,6 @@ void write_start_info(Domain0Request const& request, Domain const& d, KernelImag
     }
 }
 
-/// Each slot pushes rcx and r11, which `syscall` uses up, loads its number and traps.
-/// (public/arch-x86/xen-x86_64.h)
-void write_hypercall_page(std::byte* page) {
-    constexpr unsigned slot_size = 32, slots = page_size / slot_size;
-    constexpr unsigned iret = static_cast<unsigned>(abi::Hypercall::iret);
-    memset(page, 0xcc, page_size);
-    for (unsigned n = 0; n < slots; ++n) {
-        auto const number = static_cast<uint8_t>(n);
-        uint8_t const ordinary[] = {0x51, 0x41, 0x53, 0xb8, number, 0,    0,
-                                    0,    0x0f, 0x05, 0x41, 0x5b,   0x59, 0xc3};
-        uint8_t const returning[] = {0x51, 0x41, 0x53, 0x50, 0xb8, number, 0, 0, 0, 0x0f, 0x05};
-        if (n == iret)
-            memcpy(page + n * slot_size, returning, sizeof returning);
-        else
-            memcpy(page + n * slot_size, ordinary, sizeof ordinary);
-    }
-}
-
 void load_kernel(Memory const& memory, UnpackedKernel const& kernel) {
     for (KernelSegment const& s : kernel.image.segments()) {
         uint64_t const to = s.address - kernel.image.virt_base;
@@ -270,7 +252,7 @@ void load_kernel(Memory const& memory, UnpackedKernel const& kernel) {
         memory.clear(to + s.file_size, s.memory_size - s.file_size);
     }
     if (auto const page = kernel.image.hypercall_page)
-        write_hypercall_page(
+        pv::write_hypercall_stubs(
             direct<std::byte>(memory.mfn((*page - kernel.image.virt_base) >> page_shift)));
 }
 
@@ -322,7 +304,7 @@ BootResult<Domain*> build_domain0(Domain0Request const& request, void (*gone)())
     UnpackedKernel kernel;
     TRY(kernel.unpack(request.kernel_file));
     auto const made = pv::create_domain(0, true, {.vcpus = request.vcpus});
-    if (!made || !pv::create_vcpus(**made))
+    if (!made || !create_guest_vcpus(**made))
         return BootError{"not enough memory for Domain 0's own structures"};
     Domain& d = **made;
     d.vcpus_pinned = request.pin_vcpus;

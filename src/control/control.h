@@ -15,6 +15,7 @@ Result<int64_t> do_vcpu_op(Context& context, uint32_t command, uint32_t vcpu, ui
 Result<int64_t> do_console_io(Context& context, uint32_t command, uint32_t count, uint64_t buffer);
 Result<int64_t> do_physdev_op(Context& context, uint32_t command, uint64_t argument);
 Result<int64_t> do_platform_op(Context& context, uint64_t argument);
+Result<int64_t> do_domctl(Context& context, uint64_t argument);
 Result<int64_t> do_sysctl(Context& context, uint64_t argument);
 
 /// Facts from start-up that guests may ask for.

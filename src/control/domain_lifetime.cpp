@@ -1,6 +1,7 @@
 #include "control/domain_lifetime.h"
 
 #include "console/log.h"
+#include "control/claims.h"
 #include "domain/guest_mode.h"
 #include "event/event.h"
 #include "grant/grant.h"
@@ -23,6 +24,7 @@ class Reaper final : public Thread {
             Domain& domain = *std::exchange(list, list->next_unreferenced);
             log_debug("domain {} is gone", domain.id);
             free_domain(domain);
+            send_global_virq(abi::virq_dom_exc);
             preempt_point();
         }
     }
@@ -67,6 +69,7 @@ void destroy_domain(Domain& domain) {
     pause_domain(domain);
     for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
         stop_timers(*vcpu);
+    use_claim(domain, ~uint64_t{0});
     events_release(domain);
     grants_release(domain);
     // Whoever found one of its vCPUs or pages before this has let go of it afterwards.

@@ -1,5 +1,6 @@
 #include "abi/operations.h"
 #include "base/bits.h"
+#include "control/claims.h"
 #include "control/control.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_page.h"
@@ -49,13 +50,14 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     uint64_t const count = uint64_t{1} << order;
     // Claimed first, so that several vCPUs at once stay within the maximum together.
     bool const fits = d.pages.with([&](PageList& list) {
-        bool const enough = list.count + list.claimed + count <= list.maximum;
+        bool const enough = !list.closing && list.count + list.claimed + count <= list.maximum;
         list.claimed += enough ? count : 0;
         return enough;
     });
     if (!fits)
         return Errno::nomem;
-    auto const first = allocate_reachable(order, flags);
+    auto const first = leaves_room_for_claims(d, count) ? allocate_reachable(order, flags)
+                                                        : Result<Mfn>{Errno::nomem};
     for (uint64_t i = 0; first && i < count; ++i) {
         zero_page(*first + i);
         set_m2p(*first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
@@ -65,9 +67,10 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     if (first)
         give_frames_to(d, *first, count);
     d.pages.with([&](PageList& list) { list.claimed -= count; });
+    if (first)
+        use_claim(d, count);
     return first;
 }
-
 
 /// These three return how many extents were done; the guest deals with a short count.
 Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap) {
@@ -218,6 +221,54 @@ Result<int64_t> give_memory_map(uint64_t argument) {
     return 0;
 }
 
+/// The map that the toolstack made for a guest: what it asks for as its own.
+Result<int64_t> set_guest_map(Context& c, uint64_t argument) {
+    constexpr uint32_t most = 128;
+    auto const request = TRY(GuestPointer<abi::ForeignMemoryMap>{argument}.read());
+    if (request.map.entries > most)
+        return Errno::inval;
+    if (!c.domain.privileged)
+        return Errno::perm;
+    DomainRef const d = TRY(target_domain(c, request.domain));
+    auto* const copy =
+        static_cast<abi::E820Entry*>(TRY(allocate_bytes(most * sizeof(abi::E820Entry))));
+    auto const read =
+        GuestPointer<abi::E820Entry>{request.map.buffer}.read_many({copy, request.map.entries});
+    if (!read) {
+        free_bytes(copy);
+        return read.error();
+    }
+    MutexGuard guard{d->control};
+    free_bytes(std::exchange(d->memory_map, copy));
+    d->memory_map_entries = request.map.entries;
+    return 0;
+}
+
+Result<int64_t> give_guest_map(Domain& d, uint64_t argument) {
+    GuestPointer<abi::MemoryMapRequest> const pointer{argument};
+    abi::MemoryMapRequest request = TRY(pointer.read());
+    MutexGuard guard{d.control};
+    if (!d.memory_map)
+        return Errno::nosys;
+    uint32_t const count = std::min(request.entries, d.memory_map_entries);
+    TRY((GuestPointer<abi::E820Entry>{request.buffer}.write_many({d.memory_map, count})));
+    request.entries = count;
+    TRY(pointer.write(request));
+    return 0;
+}
+
+/// Keeps memory free for a domain that is being built, so that who starts too much fails early.
+Result<int64_t> claim_pages(Context& c, uint64_t argument) {
+    if (!c.domain.privileged)
+        return Errno::perm;
+    auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
+    if (request.extents != 0 || request.extent_order != 0 || request.flags != 0)
+        return Errno::inval;
+    DomainRef const d = TRY(target_domain(c, request.domain));
+    TRY(stake_claim(*d, request.extent_count));
+    return 0;
+}
+
 Result<int64_t> give_m2p_frames(uint64_t argument) {
     GuestPointer<abi::MachphysMfnList> const pointer{argument};
     abi::MachphysMfnList request = TRY(pointer.read());
@@ -283,7 +334,13 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
             return Errno::perm;
         return give_memory_map(argument);
     case MemoryOperation::memory_map:
-        return Errno::nosys; // Domain 0 has none of its own: it reads the machine's
+        return give_guest_map(c.domain, argument);
+    case MemoryOperation::set_memory_map:
+        return set_guest_map(c, argument);
+    case MemoryOperation::claim_pages:
+        return claim_pages(c, argument);
+    case MemoryOperation::get_vnumainfo:
+        return Errno::opnotsupp;
     case MemoryOperation::exchange:
         return exchange(c, argument);
     default:

@@ -2,6 +2,7 @@
 #include "arch/port_io.h"
 #include "console/log.h"
 #include "control/control.h"
+#include "control/operation_body.h"
 #include "cpu/cpu.h"
 #include "domain/guest_memory.h"
 #include "time/clock.h"
@@ -12,14 +13,6 @@ namespace hearth {
 namespace {
 
 using abi::PlatformOperation;
-
-template <class T>
-T body_of(abi::PlatformOp const& op) {
-    static_assert(sizeof(T) <= sizeof op.body);
-    T body;
-    memcpy(&body, op.body, sizeof body);
-    return body;
-}
 
 Result<> set_time(Context& c, uint64_t seconds, uint32_t nanoseconds, uint64_t system_time) {
     if (nanoseconds >= 1'000'000'000)

@@ -220,9 +220,7 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
         TRY(register_info(c, v, TRY(GuestPointer<abi::RegisterVcpuInfo>{argument}.read())));
         return 0;
     case VcpuOperation::send_nmi:
-        v.nmi_pending = true;
-        wake(v);
-        kick(v);
+        send_nmi(v);
         return 0;
     case VcpuOperation::get_physid:
         if (!c.domain.vcpus_pinned)
@@ -262,8 +260,15 @@ Result<int64_t> do_console_io(Context& c, uint32_t command, uint32_t count, uint
 }
 
 void domain_was_shut_down(Domain& domain) {
-    if (!domain.hardware)
+    if (!domain.hardware) {
+        bool const suspended =
+            domain.shutdown_reason == static_cast<uint32_t>(abi::ShutdownReason::suspend);
+        if (suspended && domain.settings.suspend_port != 0)
+            send_from(domain, domain.settings.suspend_port);
+        else
+            send_global_virq(abi::virq_dom_exc);
         return;
+    }
     switch (static_cast<abi::ShutdownReason>(domain.shutdown_reason)) {
     case abi::ShutdownReason::poweroff:
         log_info("Domain 0 halted: the machine stops");

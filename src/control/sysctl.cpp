@@ -1,8 +1,15 @@
 #include "abi/sysctl.h"
 
+#include "abi/domctl.h"
+#include "arch/intrinsics.h"
 #include "console/console.h"
 #include "control/control.h"
+#include "control/cpu_bitmap.h"
+#include "control/cpu_policy.h"
 #include "control/debug_keys.h"
+#include "control/domctl.h"
+#include "control/operation_body.h"
+#include "cpu/cpu.h"
 #include "domain/guest_memory.h"
 #include "memory/allocator.h"
 #include "memory/page.h"
@@ -17,8 +24,7 @@ namespace {
 using abi::SysctlOperation;
 
 Result<> read_console(abi::Sysctl& op) {
-    abi::SysctlReadConsole request;
-    memcpy(&request, op.body, sizeof request);
+    auto request = body_of<abi::SysctlReadConsole>(op);
     uint32_t index = request.index;
     bool incremental = request.incremental != 0;
     uint32_t done = 0;
@@ -37,7 +43,7 @@ Result<> read_console(abi::Sysctl& op) {
         console_ring_clear();
     request.index = index;
     request.count = done;
-    memcpy(op.body, &request, sizeof request);
+    set_body(op, request);
     return {};
 }
 
@@ -49,21 +55,161 @@ void describe_machine(abi::Sysctl& op) {
     info.max_cpu_id = cpus - 1;
     info.node_count = 1;
     info.cpu_khz = static_cast<uint32_t>(tsc_hertz() / 1000);
-    info.capabilities = abi::physinfo_pv;
+    info.capabilities = abi::physinfo_pv | abi::physinfo_grants_v1 | abi::physinfo_grants_v2;
+    // In the order of the processor's own words, of which the first are these two.
+    info.hardware_capabilities[0] = arch::cpuid(1).edx;
+    info.hardware_capabilities[1] = arch::cpuid(1).ecx;
+    info.hardware_capabilities[2] = arch::cpuid(0x80000001).edx;
+    info.hardware_capabilities[3] = arch::cpuid(0x80000001).ecx;
     info.total_pages = total_frame_count();
     info.free_pages = free_frame_count();
     info.max_mfn = frame_limit().raw() - 1;
-    memcpy(op.body, &info, sizeof info);
+    set_body(op, info);
+}
+
+Result<> list_domains(abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlDomainList>(op);
+    GuestPointer<abi::DomctlInfo> const out{request.buffer};
+    request.count = 0;
+    for (DomainId id = request.first; id < max_domains && request.count < request.maximum; ++id) {
+        if (auto const d = DomainRef::find(id))
+            TRY(out.write(describe_domain(**d), request.count++));
+        if (id % 64 == 63)
+            preempt_point();
+    }
+    set_body(op, request);
+    return {};
+}
+
+Result<> cpu_times(abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlGetCpuInfo>(op);
+    GuestPointer<abi::SysctlCpuInfo> const out{request.buffer};
+    request.count = std::min(request.maximum, machine_facts().cpu_count);
+    for (uint32_t i = 0; i < request.count; ++i)
+        TRY(out.write({idle_time(i)}, i));
+    set_body(op, request);
+    return {};
+}
+
+/// Each CPU is a core, and all are in one socket and node, until Hearth knows better.
+Result<> cpu_topology(abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlCpuTopology>(op);
+    uint32_t const cpus = machine_facts().cpu_count;
+    if (request.buffer != 0) {
+        request.count = std::min(request.count, cpus);
+        for (uint32_t i = 0; i < request.count; ++i)
+            TRY(GuestPointer<abi::CpuTopology>{request.buffer}.write({i, 0, 0}, i));
+    } else {
+        request.count = cpus;
+    }
+    set_body(op, request);
+    return {};
+}
+
+Result<> numa_nodes(abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlNumaInfo>(op);
+    uint32_t const room = request.count;
+    constexpr uint32_t to_itself = 10;
+    if (request.memory != 0 && room > 0)
+        TRY(GuestPointer<abi::NodeMemory>{request.memory}.write(
+            {total_frame_count() << page_shift, free_frame_count() << page_shift}));
+    if (request.distances != 0 && room > 0)
+        TRY(GuestPointer<uint32_t>{request.distances}.write(to_itself));
+    request.count = 1;
+    set_body(op, request);
+    return {};
+}
+
+/// There is one pool, with every CPU and domain in it.
+Result<> cpu_pool(abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlCpuPoolOp>(op);
+    abi::ControlBitmap const cpus{request.cpus, request.cpus_bit_count, 0};
+    switch (request.operation) {
+    case abi::cpu_pool_info:
+        if (request.pool != 0)
+            return Errno::noent;
+        request.scheduler = abi::scheduler_credit2;
+        request.domain_count = 0;
+        for (DomainId id = 0; id < max_domains; ++id)
+            request.domain_count += find_domain(id) != nullptr;
+        TRY(write_cpus(cpus, online_cpus()));
+        break;
+    case abi::cpu_pool_free_info:
+        TRY(write_cpus(cpus, {}));
+        break;
+    default:
+        return Errno::opnotsupp;
+    }
+    set_body(op, request);
+    return {};
+}
+
+Result<> scheduler_parameters(abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlSchedulerOp>(op);
+    if (request.pool != 0 || request.scheduler != abi::scheduler_credit2)
+        return Errno::inval;
+    if (request.command == abi::scheduler_put)
+        return request.rate_limit == 0 ? Result<>{} : Errno::opnotsupp;
+    if (request.command != abi::scheduler_get)
+        return Errno::inval;
+    request.rate_limit = 0;
+    set_body(op, request);
+    return {};
+}
+
+Result<> available_heap(abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlAvailableHeap>(op);
+    if (request.node > 0)
+        return Errno::inval;
+    request.bytes = free_frame_count() << page_shift;
+    set_body(op, request);
+    return {};
 }
 
 Result<> press_keys(abi::Sysctl const& op) {
-    abi::SysctlDebugKeys request;
-    memcpy(&request, op.body, sizeof request);
+    auto const request = body_of<abi::SysctlDebugKeys>(op);
     for (uint32_t i = 0; i < request.count; ++i) {
         handle_debug_key(TRY(GuestPointer<char>{request.keys}.read(i)));
         preempt_point();
     }
     return {};
+}
+
+Result<> operate(abi::Sysctl& op) {
+    switch (static_cast<SysctlOperation>(op.command)) {
+    case SysctlOperation::readconsole:
+        return read_console(op);
+    case SysctlOperation::physinfo:
+        describe_machine(op);
+        return {};
+    case SysctlOperation::sched_id:
+        set_body(op, abi::SysctlSchedulerId{abi::scheduler_credit2});
+        return {};
+    case SysctlOperation::getdomaininfolist:
+        return list_domains(op);
+    case SysctlOperation::debug_keys:
+        return press_keys(op);
+    case SysctlOperation::getcpuinfo:
+        return cpu_times(op);
+    case SysctlOperation::availheap:
+        return available_heap(op);
+    case SysctlOperation::cputopoinfo:
+        return cpu_topology(op);
+    case SysctlOperation::numainfo:
+        return numa_nodes(op);
+    case SysctlOperation::cpupool_op:
+        return cpu_pool(op);
+    case SysctlOperation::scheduler_op:
+        return scheduler_parameters(op);
+    case SysctlOperation::get_cpu_levelling_caps:
+        set_body(op, abi::SysctlLevellingCaps{0});
+        return {};
+    case SysctlOperation::get_cpu_featureset:
+        return describe_cpu_features(op);
+    case SysctlOperation::get_cpu_policy:
+        return describe_cpu_policy(op);
+    }
+    return Errno::nosys;
 }
 
 } // namespace
@@ -73,20 +219,9 @@ Result<int64_t> do_sysctl(Context&, uint64_t argument) {
     abi::Sysctl op = TRY(pointer.read());
     if (op.version != abi::sysctl_interface_version)
         return Errno::access;
-    switch (static_cast<SysctlOperation>(op.command)) {
-    case SysctlOperation::readconsole:
-        TRY(read_console(op));
-        TRY(pointer.write(op));
-        return 0;
-    case SysctlOperation::physinfo:
-        describe_machine(op);
-        TRY(pointer.write(op));
-        return 0;
-    case SysctlOperation::debug_keys:
-        TRY(press_keys(op));
-        return 0;
-    }
-    return Errno::nosys;
+    TRY(operate(op));
+    TRY(pointer.write(op));
+    return 0;
 }
 
 } // namespace hearth

@@ -194,6 +194,8 @@ uint32_t pv_features(HostCpuid const& host, FeatureInputs const& inputs, Feature
                             (host_features(host, FeatureWord::leaf_7_ebx) & avx512f) != 0;
     if (!has_avx512)
         mask &= ~needs_avx512[n];
+    if (inputs.allowed)
+        mask &= inputs.allowed[n];
     return host_features(host, word) & mask;
 }
 

@@ -55,6 +55,8 @@ struct FeatureInputs {
     bool speculation_msrs =
         false; // the hypervisor switches SPEC_CTRL and performs PRED_CMD for guests
     uint64_t xstate_supported = 3; // XCR0 bits that the hypervisor saves and restores
+    /// What the toolstack lets the guest see of each word; null: all.
+    uint32_t const* allowed = nullptr;
 };
 
 /// The machine's bits of a word; zero for leaves that it does not have.

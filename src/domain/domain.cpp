@@ -236,6 +236,12 @@ void unpause_domain(Domain& domain) {
         start_vcpus(domain);
 }
 
+void send_nmi(Vcpu& vcpu) {
+    vcpu.nmi_pending = true;
+    wake(vcpu);
+    kick(vcpu);
+}
+
 void shutdown_domain(Domain& domain, uint32_t reason) {
     if (domain.shutdown.exchange(ShutdownState::shut_down) == ShutdownState::shut_down)
         return;

@@ -6,11 +6,13 @@
 #include "base/lock.h"
 #include "base/result.h"
 #include "cpu/mask.h"
+#include "cpuid/features.h"
 #include "memory/page.h"
 #include "sched/mutex.h"
 #include "sched/thread.h"
 #include "time/timer.h"
 
+#include <algorithm>
 #include <atomic>
 #include <string_view>
 #include <utility>
@@ -32,6 +34,7 @@ struct PageList {
     uint64_t count = 0;
     uint64_t shared = 0;  // frames that Hearth shares with it; not in the list
     uint64_t claimed = 0; // promised to allocations under way
+    uint64_t staked = 0;  // kept free for it by claim_pages
     uint64_t maximum = 0;
     bool closing = false; // its end: the last frame to go drops a reference to the domain
 };
@@ -45,7 +48,13 @@ struct DomainSettings {
     uint32_t emulation_flags = 0;
     int64_t time_offset = 0; // of its wall clock, s
     uint32_t tsc_incarnation = 0;
+    uint32_t weight = 256;     // of each vCPU
+    uint32_t suspend_port = 0; // hears when it has suspended; 0: the toolstack does
     bool debugging = false;
+    bool invariant_tsc = false; // shown where there is one: it will not be migrated
+    uint32_t allowed_features[feature_words];
+
+    DomainSettings() { std::fill_n(allowed_features, feature_words, ~0u); }
 };
 
 struct Domain {
@@ -111,6 +120,7 @@ struct Vcpu : Thread {
         info_page; // where the guest registered its own; empty: in the shared info page or nowhere
     std::atomic<VcpuSetup> setup{VcpuSetup::none};
     std::atomic<bool> online{false};
+    CpuMask soft_affinity{~uint64_t{0}};
     std::atomic<bool> polling{false};
     bool nmi_pending = false;
     GuestAddress runstate_area{0};
@@ -205,6 +215,13 @@ void domain_was_shut_down(Domain& domain);
 /// Sends a virtual interrupt to a vCPU, or to a domain's vCPU 0; owned by event/.
 void send_virq(Vcpu& vcpu, uint32_t virq);
 void send_domain_virq(Domain& domain, uint32_t virq);
+/// Sends one that is the machine's to the domain that handles it: Domain 0, or who was told to.
+void send_global_virq(uint32_t virq);
+/// inval: a virtual interrupt that each vCPU or domain has for itself.
+Result<> handle_global_virq(Domain& domain, uint32_t virq);
+/// As if the domain sent on its own port; owned by event/.
+void send_from(Domain& domain, uint32_t port);
+void send_nmi(Vcpu& vcpu);
 /// Registers of the running guest, for messages; owned by the guest mode's folder.
 void print_guest_state(Vcpu& vcpu);
 

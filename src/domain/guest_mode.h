@@ -3,10 +3,54 @@
 
 #include "domain/domain.h"
 
+#include <span>
+
+namespace hearth::abi {
+struct DomctlExtendedContext;
+}
+
 namespace hearth {
+
+struct GuestLimits {
+    uint32_t vcpus = 1;
+    uint32_t grant_frames = 64;
+    uint32_t maptrack_frames = 1024;
+    uint32_t grant_version = 2;
+    uint32_t event_ports = ~0u;
+};
+/// A guest of the toolstack's: in the table of domains, paused, without vCPUs or memory. exist,
+/// nomem.
+Result<Domain*> make_guest(DomainId id, GuestLimits const& limits);
+/// Its vCPUs, up to the limit; none of them runs yet. nomem: those that there was memory for exist.
+Result<> create_guest_vcpus(Domain& domain);
 
 /// Brings a vCPU up from a context that its guest gave. exist: it has one; inval, fault, nomem.
 Result<> initialise_vcpu(Vcpu& vcpu, uint64_t guest_context);
+
+// A vCPU's state, while its domain is paused.
+/// As the toolstack gives it: all of it to begin with; later registers and handlers only. inval.
+Result<> load_vcpu_context(Vcpu& vcpu, abi::VcpuGuestContext const& context);
+/// Into a zeroed context.
+void store_vcpu_context(Vcpu& vcpu, abi::VcpuGuestContext& context);
+Result<> load_extended_context(Vcpu& vcpu, abi::DomctlExtendedContext const& context);
+void store_extended_context(Vcpu& vcpu, abi::DomctlExtendedContext& context);
+/// Its FPU state in the layout of XSAVE, which bits of XCR0 there are, and its XCR0.
+struct ExtendedState {
+    std::span<std::byte const> area;
+    uint64_t features, xcr0;
+};
+ExtendedState extended_state(Vcpu& vcpu);
+/// inval: an XCR0, or components, that are not for guests here.
+Result<> load_extended_state(Vcpu& vcpu, uint64_t xcr0, std::span<std::byte const> area);
+
+/// Fills a guest's frame with the entry points of its hypercalls. inval.
+Result<> write_hypercall_page(Domain& domain, uint64_t frame);
+struct FrameUse {
+    uint8_t table_level; // 0: no table
+    bool pinned;
+};
+FrameUse frame_use(Mfn mfn);
+
 /// Takes from a domain's vCPUs, which have parked for good, all that they hold of its memory. May
 /// reschedule.
 void release_guest_state(Domain& domain);

@@ -420,6 +420,27 @@ void send_domain_virq(Domain& domain, uint32_t virq) {
         send_virq(*domain.vcpus[0], virq);
 }
 
+void send_from(Domain& domain, uint32_t port) { (void)send(domain, port); }
+
+namespace {
+constinit std::atomic<DomainId> global_virq_handlers[abi::virq_count]{};
+}
+
+void send_global_virq(uint32_t virq) {
+    if (Domain* const d = find_domain(global_virq_handlers[virq].load()))
+        send_domain_virq(*d, virq);
+}
+
+Result<> handle_global_virq(Domain& domain, uint32_t virq) {
+    bool const global = virq == abi::virq_console || virq == abi::virq_dom_exc ||
+                        virq == abi::virq_con_ring || virq == abi::virq_pcpu_state ||
+                        virq == abi::virq_mem_event || virq == abi::virq_enomem;
+    if (!global)
+        return Errno::inval;
+    global_virq_handlers[virq].store(domain.id);
+    return {};
+}
+
 void print_events(Domain& domain) {
     LockGuard guard{domain.events->lock};
     for (uint32_t number = 1; number < domain.events->limit(); ++number) {

@@ -41,6 +41,7 @@ using Pv64 = Table<
     Row<Hypercall::console_io, do_console_io>,
     // Domain 0's.
     Row<Hypercall::platform_op, do_platform_op, Caller::hardware_domain>,
+    Row<Hypercall::domctl, do_domctl, Caller::privileged>,
     Row<Hypercall::sysctl, do_sysctl, Caller::privileged>, Row<Hypercall::xsm_op, do_xsm_op>>;
 
 /// A list of hypercalls in one. Each result goes into its entry; a list within a list is refused.

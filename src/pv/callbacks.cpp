@@ -145,14 +145,7 @@ Result<int64_t> do_set_segment_base(Context&, uint32_t which, uint64_t base) {
 }
 
 Result<int64_t> do_vm_assist(Context& c, uint32_t command, uint32_t type) {
-    constexpr uint64_t known = bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments)) |
-                               bit(static_cast<unsigned>(abi::VmAssist::four_gb_segments_notify)) |
-                               bit(static_cast<unsigned>(abi::VmAssist::writable_pagetables)) |
-                               bit(static_cast<unsigned>(abi::VmAssist::pae_extended_cr3)) |
-                               bit(static_cast<unsigned>(abi::VmAssist::architectural_iopl)) |
-                               bit(static_cast<unsigned>(abi::VmAssist::runstate_update_flag)) |
-                               bit(static_cast<unsigned>(abi::VmAssist::m2p_strict));
-    if (type >= 64 || !(known >> type & 1))
+    if (type >= 64 || !(known_vm_assists >> type & 1))
         return Errno::inval;
     switch (command) {
     case 0: // VMASST_CMD_enable

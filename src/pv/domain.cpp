@@ -64,79 +64,14 @@ Result<> create_vcpu(Domain& domain, unsigned number) {
     return {};
 }
 
-Result<> check_context(abi::VcpuGuestContext const& c) {
-    for (uint64_t address : {c.registers.rip, c.event_callback, c.failsafe_callback,
-                             c.syscall_callback, c.fs_base, c.gs_base_kernel, c.gs_base_user})
-        if (!layout::is_canonical(address))
-            return Errno::inval;
-    if (!(c.flags & abi::context_in_kernel) || c.gdt_entries > gdt_guest_frames * 512 ||
-        c.ldt_entries > 8192)
-        return Errno::inval;
-    return {};
-}
-
-void set_registers(PvVcpu& v, abi::UserRegisters const& u) {
-    Registers& r = v.registers();
-    memcpy(&r, &u, offsetof(Registers, error_code));
-    r.error_code = r.vector = 0;
-    r.rip = u.rip;
-    r.cs = u.cs | 3u;
-    r.rflags = (u.rflags & 0x240dd5) | rflags::fixed | rflags::interrupts;
-    r.rsp = u.rsp;
-    r.ss = u.ss | 3u;
-    v.iopl = static_cast<uint8_t>(u.rflags >> 12 & 3);
-    v.ds = u.ds;
-    v.es = u.es;
-    v.fs = u.fs;
-    v.gs = u.gs;
-}
-
-void set_handlers(PvVcpu& v, abi::VcpuGuestContext const& c) {
-    for (abi::TrapInfo const& trap : c.traps)
-        if (trap.address && layout::is_canonical(trap.address))
-            v.traps[trap.vector] = {trap.address, static_cast<uint16_t>(trap.cs | 3), trap.flags};
-    v.event_callback = {c.event_callback, true};
-    v.failsafe_callback = {c.failsafe_callback,
-                           (c.flags & abi::context_failsafe_disables_events) != 0};
-    v.syscall_callback = {c.syscall_callback,
-                          (c.flags & abi::context_syscall_disables_events) != 0};
-    v.kernel_ss = c.kernel_ss | 3;
-    v.kernel_sp = c.kernel_sp;
-    v.fs_base = c.fs_base;
-    v.gs_base_active = c.gs_base_kernel;
-    v.gs_base_other = c.gs_base_user;
-    v.task_switched = c.control[0] & 8;
-}
-
-Result<> set_context(PvVcpu& v, abi::VcpuGuestContext const& c) {
-    TRY(check_context(c));
-    Mfn frames[gdt_guest_frames];
-    for (unsigned i = 0; i < gdt_guest_frames; ++i)
-        frames[i] = Mfn{c.gdt_frames[i]};
-    TRY(set_gdt(v, frames, static_cast<unsigned>(c.gdt_entries)));
-    Mfn const root = frame_of(PhysicalAddress{c.control[3] & 0x000ffffffffff000});
-    if (auto held = get_page_and_type(v.domain, root, PageType::l4); !held) {
-        release_descriptor_tables(v);
-        return held;
-    }
-    v.kernel_table = root;
-    v.kernel_mode = true;
-    v.ldt_base = c.ldt_base;
-    v.ldt_entries =
-        is_aligned(c.ldt_base, page_size) && layout::guest_range_ok(c.ldt_base, c.ldt_entries * 8)
-            ? static_cast<unsigned>(c.ldt_entries)
-            : 0;
-    set_registers(v, c.registers);
-    set_handlers(v, c);
-    return {};
-}
-
 } // namespace
 
-Result<Domain*> create_domain(DomainId id, bool hardware, DomainLimits const& limits) {
+Result<Domain*> create_domain(DomainId id, bool hardware, GuestLimits const& limits) {
     Domain* const d = TRY(make<Domain>());
     d->id = id;
     d->hardware = d->privileged = hardware;
+    if (!hardware) // until the toolstack has built it
+        d->pauses.store(d->toolstack_pauses = 1);
     d->settings.max_vcpus = limits.vcpus;
     auto const prepared = [&]() -> Result<> {
         TRY(events_create(*d));
@@ -153,12 +88,6 @@ Result<Domain*> create_domain(DomainId id, bool hardware, DomainLimits const& li
         free_frames(d->shared_info_frame, 0);
     free_domain(*d);
     return prepared.error();
-}
-
-Result<> create_vcpus(Domain& domain) {
-    while (domain.vcpu_count < domain.settings.max_vcpus)
-        TRY(create_vcpu(domain, domain.vcpu_count));
-    return {};
 }
 
 void finish_vcpu(PvVcpu& v) { v.setup.store(VcpuSetup::done); }
@@ -178,22 +107,15 @@ void set_start_registers(PvVcpu& v, uint64_t entry, uint64_t stack, uint64_t sta
 
 namespace hearth {
 
-Result<> initialise_vcpu(Vcpu& vcpu, uint64_t guest_context) {
-    auto expected = VcpuSetup::none;
-    if (!vcpu.setup.compare_exchange_strong(expected, VcpuSetup::under_way))
-        return Errno::exist;
-    auto const result = [&]() -> Result<> {
-        // Too large for a stack.
-        auto* const context =
-            static_cast<abi::VcpuGuestContext*>(TRY(allocate_bytes(sizeof(abi::VcpuGuestContext))));
-        auto copied = copy_from_guest(context, GuestAddress{guest_context}, sizeof *context);
-        if (copied)
-            copied = pv::set_context(pv::pv_vcpu(vcpu), *context);
-        free_bytes(context);
-        return copied;
-    }();
-    vcpu.setup.store(result ? VcpuSetup::done : VcpuSetup::none);
-    return result;
+Result<Domain*> make_guest(DomainId id, GuestLimits const& limits) {
+    Domain* const d = TRY(pv::create_domain(id, false, limits));
+    return d;
+}
+
+Result<> create_guest_vcpus(Domain& domain) {
+    while (domain.vcpu_count < domain.settings.max_vcpus)
+        TRY(pv::create_vcpu(domain, domain.vcpu_count));
+    return {};
 }
 
 void release_guest_state(Domain& domain) {

@@ -12,7 +12,7 @@
 #include "pv/address_space.h"
 #include "pv/bounce.h"
 #include "pv/contents.h"
-#include "time/clock.h"
+#include "pv/cpuid_view.h"
 
 #include <cstring>
 
@@ -23,29 +23,10 @@ using emulate::Access;
 using emulate::CodeSize;
 using emulate::raise;
 
-class RealCpuid final : public HostCpuid {
-public:
-    [[nodiscard]] CpuidResult leaf(uint32_t leaf, uint32_t subleaf) const override {
-        arch::CpuidLeaf const r = arch::cpuid(leaf, subleaf);
-        return {r.eax, r.ebx, r.ecx, r.edx};
-    }
-};
-constinit RealCpuid const host_cpuid;
-
-PvPolicyInputs policy_of(PvVcpu const& v) {
-    PvPolicyInputs inputs;
-    inputs.is_hardware_domain = v.domain.hardware;
+PvPolicyInputs policy_for(PvVcpu const& v) {
+    PvPolicyInputs inputs = pv::policy_of(&v.domain);
     inputs.vcpu_id = v.id;
-    inputs.features.invariant_tsc = v.domain.hardware;
-    inputs.features.xstate_supported = arch::fpu_features();
-    // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth
-    // has.
-    inputs.os_xsave = arch::fpu_has_xsave();
     inputs.xcr0 = v.xcr0;
-    inputs.time.guest_khz = inputs.time.host_khz = static_cast<uint32_t>(tsc_hertz() / 1000);
-    inputs.time.host_reliable = true;
-    inputs.time.multiplier = tsc_scale().multiplier;
-    inputs.time.shift = static_cast<uint32_t>(static_cast<int32_t>(tsc_scale().shift));
     return inputs;
 }
 
@@ -162,7 +143,7 @@ public:
     Access<uint64_t> read_msr(uint32_t index) override {
         if (!v_.kernel_mode)
             return raise(Vector::general_protection);
-        MsrRead const action = pv_read_msr(index, host_cpuid, policy_of(v_));
+        MsrRead const action = pv_read_msr(index, machine_cpuid(), policy_for(v_));
         uint64_t host = 0;
         switch (action.kind) {
         case MsrRead::Kind::value:
@@ -187,7 +168,7 @@ public:
     Access<> write_msr(uint32_t index, uint64_t value) override {
         if (!v_.kernel_mode)
             return raise(Vector::general_protection);
-        switch (pv_write_msr(index, value, host_cpuid, policy_of(v_)).kind) {
+        switch (pv_write_msr(index, value, machine_cpuid(), policy_for(v_)).kind) {
         case MsrWrite::Kind::ignore:
             return {};
         case MsrWrite::Kind::vcpu:
@@ -262,13 +243,13 @@ public:
         return {};
     }
     Access<emulate::CpuidLeaf> cpuid(uint32_t leaf, uint32_t subleaf) override {
-        CpuidResult const r = pv_cpuid(leaf, subleaf, host_cpuid, policy_of(v_));
+        CpuidResult const r = pv_cpuid(leaf, subleaf, machine_cpuid(), policy_for(v_));
         return emulate::CpuidLeaf{r.eax, r.ebx, r.ecx, r.edx};
     }
     Access<uint64_t> read_tsc() override { return arch::read_tsc(); }
     Access<> write_extended_control(uint32_t index, uint64_t value) override {
         if (!v_.kernel_mode || index != 0 ||
-            !pv_xcr0_valid(value, host_cpuid, policy_of(v_).features) ||
+            !pv_xcr0_valid(value, machine_cpuid(), policy_for(v_).features) ||
             (value & ~arch::fpu_features()))
             return raise(Vector::general_protection);
         v_.xcr0 = value;
@@ -417,7 +398,7 @@ bool emulate_forced_cpuid(PvVcpu& v) {
         memcmp(bytes, pattern, sizeof bytes) != 0)
         return false;
     CpuidResult const result = pv_cpuid(static_cast<uint32_t>(r.rax), static_cast<uint32_t>(r.rcx),
-                                        host_cpuid, policy_of(v));
+                                        machine_cpuid(), policy_for(v));
     r.rax = result.eax;
     r.rbx = result.ebx;
     r.rcx = result.ecx;
@@ -446,23 +427,18 @@ Result<int64_t> do_fpu_taskswitch(Context& c, uint64_t set) {
     return 0;
 }
 
-Result<int64_t> do_set_debugreg(Context& c, uint32_t index, uint64_t value) {
-    PvVcpu& v = pv_vcpu(c.vcpu);
-    if (index >= 8 || index == 4 || index == 5)
-        return Errno::inval;
+Result<> store_debug_register(PvVcpu& v, unsigned index, uint64_t value) {
     if (index < 4) {
         if (!layout::is_canonical(value) || layout::is_ours(value))
             return Errno::perm;
         v.debug[index] = value;
-        if (v.debug[7] & 0xff)
-            arch::write_debug_address(index, value);
-        return 0;
+        return {};
     }
     if (value >> 32)
         return Errno::perm;
     if (index == 6) {
         v.debug[6] = (value & 0xe00f) | 0xffff0ff0;
-        return 0;
+        return {};
     }
     // No global-detect, and no I/O breakpoints: those would fire in Hearth. (Intel SDM vol.
     // 3B, 18.2.4)
@@ -470,10 +446,21 @@ Result<int64_t> do_set_debugreg(Context& c, uint32_t index, uint64_t value) {
         if ((value >> (16 + 4 * i) & 3) == 2)
             return Errno::perm;
     v.debug[7] = (value & 0xffff0fff & ~bit(13)) | bit(10);
-    if (v.debug[7] & 0xff)
-        for (unsigned i = 0; i < 4; ++i)
+    return {};
+}
+
+Result<int64_t> do_set_debugreg(Context& c, uint32_t index, uint64_t value) {
+    PvVcpu& v = pv_vcpu(c.vcpu);
+    if (index >= 8 || index == 4 || index == 5)
+        return Errno::inval;
+    TRY(store_debug_register(v, index, value));
+    if (index < 4 && (v.debug[7] & 0xff))
+        arch::write_debug_address(index, value);
+    if (index == 7) {
+        for (unsigned i = 0; i < 4 && (v.debug[7] & 0xff); ++i)
             arch::write_debug_address(i, v.debug[i]);
-    arch::write_dr7(v.debug[7]);
+        arch::write_dr7(v.debug[7]);
+    }
     return 0;
 }
 

@@ -22,6 +22,8 @@ std::optional<uint8_t> software_interrupt_at(PvVcpu const& vcpu);
 void forbid_ports(uint16_t first, uint16_t last);
 
 Result<int64_t> do_fpu_taskswitch(Context& context, uint64_t set);
+/// Checks and keeps one of registers 0 to 3, 6 and 7, without loading it. perm.
+Result<> store_debug_register(PvVcpu& vcpu, unsigned index, uint64_t value);
 Result<int64_t> do_set_debugreg(Context& context, uint32_t index, uint64_t value);
 Result<int64_t> do_get_debugreg(Context& context, uint32_t index);
 

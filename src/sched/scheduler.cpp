@@ -414,6 +414,11 @@ void kick(Thread& thread) {
         send_ipi(CpuMask::of(cpu), Ipi::reschedule);
 }
 
+uint64_t idle_time(unsigned cpu) {
+    Thread const* const idle = Scheduler::cpus[cpu].idle;
+    return idle ? idle->times().spent[static_cast<unsigned>(RunState::running)] : 0;
+}
+
 std::string_view describe_running(unsigned cpu) {
     static char text[32];
     Thread const* const running = Scheduler::cpus[cpu].running;

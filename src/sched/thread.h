@@ -93,6 +93,8 @@ void request_reschedule();
 void reschedule_interrupt();
 /// Lets interrupts in and others run. No lock may be held.
 void preempt_point();
+/// How long a CPU has had nothing to run, ns.
+uint64_t idle_time(unsigned cpu);
 /// If it is running on another CPU, makes that CPU pass through the hypervisor.
 void kick(Thread& thread);
 

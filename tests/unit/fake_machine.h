@@ -274,7 +274,10 @@ private:
         static DomainId next = 1;
         Domain& made =
             *must(pv::create_domain(next++ % (max_domains - 1) + 1, hardware, {.vcpus = vcpus}));
-        must(pv::create_vcpus(made));
+        must(create_guest_vcpus(made));
+        if (!hardware)
+            unpause_domain(made); // as the toolstack does when it is built
+        made.toolstack_pauses = 0;
         return made;
     }
     Pte& entry(Mfn table, unsigned level) {

@@ -104,6 +104,9 @@ size_t fpu_area_size() { return 512; }
 uint64_t fpu_features() { return 3; }
 bool fpu_has_xsave() { return false; }
 void fpu_reset_area(void* area) { memset(area, 0, fpu_area_size()); }
+void fpu_set_legacy(void* area, uint8_t const (&image)[512]) { memcpy(area, image, sizeof image); }
+void fpu_get_legacy(void const* area, uint8_t (&image)[512]) { memcpy(image, area, sizeof image); }
+bool fpu_set_area(void*, std::span<std::byte const>) { return false; }
 void fpu_save(void*, uint64_t) {}
 void fpu_restore(void*, uint64_t) {}
 void fpu_set_xcr0(uint64_t) {}

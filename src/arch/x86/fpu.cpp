@@ -53,6 +53,57 @@ void fpu_reset_area(void* area) {
     legacy->mxcsr = mxcsr_default;
 }
 
+namespace {
+
+/// Behind the legacy part. (Intel SDM vol. 1, 13.4.2)
+struct XsaveHeader {
+    uint64_t present, compact, reserved[6];
+};
+constexpr size_t header_end = legacy_size + sizeof(XsaveHeader);
+
+} // namespace
+
+void fpu_set_legacy(void* area, uint8_t const (&image)[512]) {
+    fpu_reset_area(area);
+    memcpy(area, image, sizeof image);
+    if (have_xsave)
+        reinterpret_cast<XsaveHeader*>(static_cast<std::byte*>(area) + legacy_size)->present =
+            x87 | sse;
+}
+
+void fpu_get_legacy(void const* area, uint8_t (&image)[512]) {
+    memcpy(image, area, sizeof image);
+    if (!have_xsave)
+        return;
+    uint64_t const present =
+        reinterpret_cast<XsaveHeader const*>(static_cast<std::byte const*>(area) + legacy_size)
+            ->present;
+    // What is in its initial state need not have been written.
+    constexpr size_t mxcsr_at = 24, registers_at = 32, xmm_at = 160, xmm_end = 416;
+    if (!(present & x87)) {
+        memset(image, 0, mxcsr_at);
+        memset(image + registers_at, 0, xmm_at - registers_at);
+        memcpy(image, &control_default, sizeof control_default);
+    }
+    if (!(present & sse))
+        memset(image + xmm_at, 0, xmm_end - xmm_at);
+}
+
+bool fpu_set_area(void* area, std::span<std::byte const> image) {
+    XsaveHeader header;
+    if (image.size() < header_end || image.size() > area_size)
+        return false;
+    memcpy(&header, image.data() + legacy_size, sizeof header);
+    uint64_t any = header.compact;
+    for (uint64_t const word : header.reserved)
+        any |= word;
+    if (any != 0 || (header.present & ~features) != 0)
+        return false;
+    memset(area, 0, area_size);
+    memcpy(area, image.data(), image.size());
+    return true;
+}
+
 void fpu_save(void* area, uint64_t xcr0) {
     if (have_xsave && xcr0 != features)
         write_xcr0(features);

@@ -1,0 +1,217 @@
+#include "console/log.h"
+#include "control/control.h"
+#include "control/domain_lifetime.h"
+#include "control/domctl.h"
+#include "control/operation_body.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
+#include "event/event.h"
+#include "time/clock.h"
+
+#include <span>
+
+namespace hearth {
+namespace {
+
+constexpr int32_t default_grant_frames = 64, default_maptrack_frames = 1024;
+constexpr int32_t most_grant_frames = 1024, most_maptrack_frames = 65536;
+
+Result<> check(abi::DomctlCreate const& request) {
+    uint32_t const grant_version = request.grant_options & 0xf;
+    // What is not there yet: hardware virtualisation, IOMMU, tracing, CPU pools.
+    if (request.flags & ~abi::create_xenstore || request.iommu_options != 0 ||
+        request.trace_size != 0 || request.cpu_pool != 0 || request.arch.emulation_flags != 0)
+        return Errno::inval;
+    if (request.max_vcpus == 0 || request.max_vcpus > max_domain_vcpus || grant_version == 0 ||
+        grant_version > 2 || request.grant_options >> 4 != 0)
+        return Errno::inval;
+    if (request.max_grant_frames > most_grant_frames ||
+        request.max_maptrack_frames > most_maptrack_frames || request.max_grant_frames == 0)
+        return Errno::inval;
+    return {};
+}
+
+uint32_t or_default(int32_t wanted, int32_t otherwise) {
+    return static_cast<uint32_t>(wanted < 0 ? otherwise : wanted);
+}
+
+/// The number after the last one given out, so that those of the dead come back late.
+Result<Domain*> make_with_free_number(GuestLimits const& limits) {
+    static constinit std::atomic<uint32_t> last{0};
+    for (unsigned tries = 0; tries < max_domains; ++tries) {
+        auto const id = static_cast<DomainId>(1 + last.fetch_add(1) % (max_domains - 1u));
+        if (find_domain(id))
+            continue;
+        auto made = make_guest(id, limits);
+        if (made || made.error() != Errno::exist)
+            return made;
+    }
+    return Errno::nomem;
+}
+
+} // namespace
+
+Result<> create_domain(abi::Domctl& op) {
+    auto const request = body_of<abi::DomctlCreate>(op);
+    TRY(check(request));
+    GuestLimits const limits{
+        .vcpus = request.max_vcpus,
+        .grant_frames = or_default(request.max_grant_frames, default_grant_frames),
+        .maptrack_frames = or_default(request.max_maptrack_frames, default_maptrack_frames),
+        .grant_version = request.grant_options & 0xf,
+        .event_ports = request.max_event_port};
+    bool const any_number = op.domain == 0 || op.domain >= domid_first_reserved;
+    if (!any_number && op.domain >= max_domains)
+        return Errno::inval;
+    Domain& d = *TRY(any_number ? make_with_free_number(limits) : make_guest(op.domain, limits));
+    // It cannot go meanwhile: nobody but the caller knows of it, and it is paused.
+    memcpy(d.settings.handle, request.handle, sizeof request.handle);
+    d.settings.security_id = request.security_id;
+    d.settings.flags = request.flags;
+    op.domain = d.id;
+    return {};
+}
+
+Result<Answer> destroy_domain(Context& c, Domain& d) {
+    if (&d == &c.domain || d.hardware)
+        return Errno::inval;
+    destroy_domain(d);
+    return Answer::none;
+}
+
+Result<Answer> pause_by_toolstack(Context& c, Domain& d) {
+    if (&d == &c.domain)
+        return Errno::inval;
+    ++d.toolstack_pauses;
+    pause_domain(d);
+    return Answer::none;
+}
+
+Result<Answer> unpause_by_toolstack(Context& c, Domain& d) {
+    if (&d == &c.domain || d.toolstack_pauses == 0)
+        return Errno::inval;
+    --d.toolstack_pauses;
+    unpause_domain(d);
+    return Answer::none;
+}
+
+Result<Answer> resume_domain(Domain& d) {
+    if (d.shutdown.load() == ShutdownState::running)
+        return Answer::none;
+    pause_domain(d);
+    d.shutdown.store(ShutdownState::running);
+    unpause_domain(d);
+    return Answer::none;
+}
+
+Result<Answer> create_vcpus(Domain& d, abi::Domctl const& op) {
+    if (body_of<abi::DomctlMaxVcpus>(op).maximum != d.settings.max_vcpus)
+        return Errno::inval;
+    TRY(create_guest_vcpus(d));
+    return Answer::none;
+}
+
+Result<Answer> set_max_memory(Domain& d, abi::Domctl const& op) {
+    uint64_t const pages = body_of<abi::DomctlMaxMemory>(op).kibibytes >> (page_shift - 10);
+    d.pages.with([&](PageList& list) { list.maximum = pages; });
+    return Answer::none;
+}
+
+Result<Answer> set_handle(Domain& d, abi::Domctl const& op) {
+    memcpy(d.settings.handle, op.body, sizeof d.settings.handle);
+    return Answer::none;
+}
+
+Result<Answer> set_time_offset(Domain& d, abi::Domctl const& op) {
+    d.settings.time_offset = body_of<abi::DomctlTimeOffset>(op).seconds;
+    update_wall_clock(d);
+    return Answer::none;
+}
+
+Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op) {
+    constexpr uint32_t by_default = 0, never_emulate = 2;
+    auto const request = body_of<abi::DomctlTscInfo>(op);
+    // The processor's own counter is what there is.
+    if (request.mode != by_default && request.mode != never_emulate)
+        return Errno::opnotsupp;
+    d.settings.tsc_incarnation = request.incarnation;
+    return Answer::none;
+}
+
+Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op) {
+    set_body(op, abi::DomctlTscInfo{.mode = 0,
+                                    .khz = static_cast<uint32_t>(tsc_hertz() / 1000),
+                                    .incarnation = d.settings.tsc_incarnation,
+                                    .padding = 0,
+                                    .elapsed = 0});
+    return Answer::argument;
+}
+
+Result<Answer> set_debugging(Domain& d, abi::Domctl const& op) {
+    d.settings.debugging = body_of<abi::DomctlSetDebugging>(op).enable != 0;
+    return Answer::none;
+}
+
+Result<Answer> set_virq_handler(Domain& d, abi::Domctl const& op) {
+    TRY(handle_global_virq(d, body_of<abi::DomctlSetVirqHandler>(op).virq));
+    return Answer::none;
+}
+
+Result<Answer> subscribe(Domain& d, abi::Domctl const& op) {
+    d.settings.suspend_port = body_of<abi::DomctlSubscribe>(op).port;
+    return Answer::none;
+}
+
+/// One node has all memory: any set with it in is as good as any other.
+Result<Answer> node_affinity(Domain&, abi::Domctl const& op, bool set) {
+    auto const nodes = body_of<abi::DomctlNodeAffinity>(op).nodes;
+    if (nodes.bit_count == 0)
+        return Errno::inval;
+    GuestPointer<uint8_t> const bits{nodes.bits};
+    if (!set)
+        TRY(bits.write(1));
+    else if (!(TRY(bits.read()) & 1))
+        return Errno::inval;
+    return Answer::none;
+}
+
+abi::DomctlInfo describe_domain(Domain& d) {
+    abi::DomctlInfo info{};
+    info.domain = d.id;
+    uint64_t cpu_time = 0;
+    uint32_t online = 0;
+    bool running = false, all_blocked = true;
+    for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
+        RunTimes const times = v->times();
+        cpu_time += times.spent[static_cast<unsigned>(RunState::running)];
+        if (!v->online.load())
+            continue;
+        ++online;
+        running |= times.state == RunState::running;
+        all_blocked &= times.state == RunState::blocked;
+    }
+    bool const shut_down = d.shutdown.load() != ShutdownState::running;
+    info.flags =
+        (d.dying.load() ? abi::info::dying : 0) |
+        (shut_down ? abi::info::shut_down | d.shutdown_reason << abi::info::shutdown_reason_shift
+                   : 0) |
+        (d.toolstack_pauses != 0 ? abi::info::paused : 0) |
+        (all_blocked && online != 0 ? abi::info::blocked : 0) | (running ? abi::info::running : 0) |
+        (d.settings.debugging ? abi::info::debugged : 0) |
+        (d.settings.flags & abi::create_xenstore ? abi::info::xenstore : 0);
+    d.pages.with([&](PageList& list) {
+        info.total_pages = list.count;
+        info.max_pages = list.maximum;
+        info.outstanding_pages = list.staked;
+    });
+    info.shared_info_frame = d.shared_info_frame.raw();
+    info.cpu_time = cpu_time;
+    info.online_vcpus = online;
+    info.max_vcpu_id = d.vcpu_count != 0 ? d.vcpu_count - 1 : abi::info::no_vcpus;
+    info.security_id = d.settings.security_id;
+    memcpy(info.handle, d.settings.handle, sizeof info.handle);
+    info.arch.emulation_flags = d.settings.emulation_flags;
+    return info;
+}
+
+} // namespace hearth

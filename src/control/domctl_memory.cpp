@@ -1,0 +1,46 @@
+#include "control/domctl.h"
+#include "control/operation_body.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
+#include "memory/page.h"
+
+namespace hearth {
+
+/// The list is answered in place: each frame number becomes what the frame is in use as.
+Result<Answer> page_types(Domain& d, abi::Domctl const& op) {
+    auto const request = body_of<abi::DomctlPageInfo>(op);
+    constexpr uint64_t most = 1024;
+    if (request.count > most)
+        return Errno::toobig;
+    GuestPointer<uint64_t> const frames{request.frames};
+    for (uint64_t i = 0; i < request.count; ++i) {
+        uint64_t const frame = TRY(frames.read(i));
+        uint64_t kind = abi::page_info::invalid;
+        if (auto const held = PageRef::get(Mfn{frame}, d.id)) {
+            FrameUse const use = frame_use(held->mfn());
+            kind = uint64_t{use.table_level} << abi::page_info::table_shift |
+                   (use.pinned ? abi::page_info::pinned : 0);
+        }
+        TRY(frames.write(kind, i));
+        preempt_point();
+    }
+    return Answer::none;
+}
+
+Result<Answer> write_hypercall_page(Domain& d, abi::Domctl const& op) {
+    TRY(write_hypercall_page(d, body_of<abi::DomctlHypercallInit>(op).frame));
+    return Answer::none;
+}
+
+Result<Answer> set_address_size(Domain&, abi::Domctl const& op) {
+    if (body_of<abi::DomctlAddressSize>(op).bits != 64) // 32-bit PV guests: no
+        return Errno::inval;
+    return Answer::none;
+}
+
+Result<Answer> get_address_size(Domain&, abi::Domctl& op) {
+    set_body(op, abi::DomctlAddressSize{64});
+    return Answer::argument;
+}
+
+} // namespace hearth
