@@ -271,9 +271,11 @@ public:
 private:
     static Domain& make_domain(unsigned vcpus, bool hardware) {
         boot_machine();
-        static DomainId next = 1;
-        Domain& made =
-            *must(pv::create_domain(next++ % (max_domains - 1) + 1, hardware, {.vcpus = vcpus}));
+        static DomainId next = 0;
+        do
+            next = static_cast<DomainId>(next % (max_domains - 1) + 1);
+        while (find_domain(next)); // a toolstack's
+        Domain& made = *must(pv::create_domain(next, hardware, {.vcpus = vcpus}));
         must(create_guest_vcpus(made));
         if (!hardware)
             unpause_domain(made); // as the toolstack does when it is built
