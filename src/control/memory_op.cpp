@@ -286,6 +286,8 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
         return Errno::nosys; // Domain 0 has none of its own: it reads the machine's
     case MemoryOperation::exchange:
         return exchange(c, argument);
+    case MemoryOperation::acquire_resource:
+        return acquire_resource(c, argument);
     default:
         return Errno::nosys;
     }

@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "console/log.h"
+#include "domain/guest_page.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 #include "memory/tlb.h"
@@ -132,6 +133,12 @@ Result<Mfn> allocate_shared_frame(Domain& domain) {
     page.references.store(1, std::memory_order_release);
     set_m2p(mfn, invalid_m2p_entry);
     return mfn;
+}
+
+void release_shared_frame(Domain& domain, Mfn mfn) {
+    // Whoever gets the domain's number next has no claim on it.
+    page_at(mfn).owner = domid_invalid;
+    release_writable_page(domain, mfn);
 }
 
 Result<> drop_owners_reference(Mfn mfn) {
