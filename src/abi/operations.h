@@ -194,5 +194,14 @@ struct MachphysMfnList {
 struct DomainIdArgument {
     uint16_t domain;
 };
+struct AcquireResource {
+    uint16_t domain, type;
+    uint32_t id, frame_count, padding;
+    uint64_t first_frame;
+    uint64_t frames; // pointer to frame numbers
+};
+inline constexpr uint16_t resource_grant_table = 1;
+inline constexpr uint32_t grant_table_shared = 0;
+inline constexpr uint32_t grant_table_status = 1;
 
 } // namespace hearth::abi

@@ -9,6 +9,8 @@ namespace hearth {
 
 Result<int64_t> do_xen_version(Context& context, uint32_t command, uint64_t argument);
 Result<int64_t> do_memory_op(Context& context, uint32_t command, uint64_t argument);
+/// Part of memory_op: frames that Hearth shares with another domain, for a toolstack to map.
+Result<int64_t> acquire_resource(Context& context, uint64_t argument);
 Result<int64_t> do_sched_op(Context& context, uint32_t command, uint64_t argument);
 Result<int64_t> do_set_timer_op(Context& context, uint64_t timeout);
 Result<int64_t> do_vcpu_op(Context& context, uint32_t command, uint32_t vcpu, uint64_t argument);

@@ -78,7 +78,7 @@ void destroy_domain(Domain& domain) {
     Mfn const shared_info = domain.shared_info_frame;
     domain.shared_info = nullptr;
     wait_for_all_cpus();
-    PageRef::adopt(shared_info).reset();
+    release_shared_frame(domain, shared_info);
     give_up_frames(domain);
     drop_domain_reference(domain); // it is not alive any more
 }

@@ -13,9 +13,6 @@
 namespace hearth {
 namespace {
 
-constexpr int32_t default_grant_frames = 64, default_maptrack_frames = 1024;
-constexpr int32_t most_grant_frames = 1024, most_maptrack_frames = 65536;
-
 Result<> check(abi::DomctlCreate const& request) {
     uint32_t const grant_version = request.grant_options & 0xf;
     // What is not there yet: hardware virtualisation, IOMMU, tracing, CPU pools.
@@ -25,14 +22,7 @@ Result<> check(abi::DomctlCreate const& request) {
     if (request.max_vcpus == 0 || request.max_vcpus > max_domain_vcpus || grant_version == 0 ||
         grant_version > 2 || request.grant_options >> 4 != 0)
         return Errno::inval;
-    if (request.max_grant_frames > most_grant_frames ||
-        request.max_maptrack_frames > most_maptrack_frames || request.max_grant_frames == 0)
-        return Errno::inval;
     return {};
-}
-
-uint32_t or_default(int32_t wanted, int32_t otherwise) {
-    return static_cast<uint32_t>(wanted < 0 ? otherwise : wanted);
 }
 
 /// The number after the last one given out, so that those of the dead come back late.
@@ -56,8 +46,8 @@ Result<> create_domain(abi::Domctl& op) {
     TRY(check(request));
     GuestLimits const limits{
         .vcpus = request.max_vcpus,
-        .grant_frames = or_default(request.max_grant_frames, default_grant_frames),
-        .maptrack_frames = or_default(request.max_maptrack_frames, default_maptrack_frames),
+        .grant_frames = request.max_grant_frames,
+        .maptrack_frames = request.max_maptrack_frames,
         .grant_version = request.grant_options & 0xf,
         .event_ports = request.max_event_port};
     bool const any_number = op.domain == 0 || op.domain >= domid_first_reserved;

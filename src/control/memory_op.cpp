@@ -343,6 +343,8 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
         return Errno::opnotsupp;
     case MemoryOperation::exchange:
         return exchange(c, argument);
+    case MemoryOperation::acquire_resource:
+        return acquire_resource(c, argument);
     default:
         return Errno::nosys;
     }

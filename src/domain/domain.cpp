@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "console/log.h"
+#include "domain/guest_page.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 #include "memory/tlb.h"
@@ -136,6 +137,8 @@ Result<Mfn> allocate_shared_frame(Domain& domain) {
     domain.pages.with([](PageList& list) { ++list.shared; });
     return mfn;
 }
+
+void release_shared_frame(Domain& domain, Mfn mfn) { release_writable_page(domain, mfn); }
 
 Result<> drop_owners_reference(Mfn mfn) {
     Page& page = page_at(mfn);

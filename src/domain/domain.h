@@ -20,7 +20,7 @@
 namespace hearth {
 
 class EventTable; // event/
-class GrantTable; // grant/
+struct Grants;    // grant/
 struct Vcpu;
 
 inline constexpr unsigned max_domain_vcpus = 128;
@@ -81,7 +81,7 @@ struct Domain {
     std::atomic<uint64_t> dirty_cpus{0};
     Guarded<PageList, Rank::page_list> pages;
     EventTable* events = nullptr;
-    GrantTable* grants = nullptr;
+    Grants* grants = nullptr;
     std::atomic<ShutdownState> shutdown{ShutdownState::running};
     uint32_t shutdown_reason = 0;
 
@@ -165,6 +165,9 @@ public:
     /// srch: there is none of that number, or it is going.
     static Result<DomainRef> find(DomainId id);
     static DomainRef to(Domain& domain);
+    /// Takes over a reference that release() left.
+    static DomainRef adopt(Domain& domain) { return DomainRef{&domain}; }
+    Domain& release() { return *std::exchange(domain_, nullptr); }
 
     [[nodiscard]] Domain& operator*() const { return *domain_; }
     [[nodiscard]] Domain* operator->() const { return domain_; }
@@ -191,6 +194,8 @@ Result<Mfn> allocate_guest_frame(Domain& domain);
 /// For structures that Hearth shares with it: not counted against its reservation, and never freed
 /// while in use, since one reference is the caller's.
 Result<Mfn> allocate_shared_frame(Domain& domain);
+/// Gives such a frame up; it is freed when nobody maps it any more.
+void release_shared_frame(Domain& domain, Mfn mfn);
 /// Drops the owner's reference: the frame is freed when nobody uses it any more. inval if already
 /// dropped.
 Result<> drop_owners_reference(Mfn mfn);

@@ -13,9 +13,8 @@ namespace hearth {
 
 struct GuestLimits {
     uint32_t vcpus = 1;
-    uint32_t grant_frames = 64;
-    uint32_t maptrack_frames = 1024;
-    uint32_t grant_version = 2;
+    int32_t grant_frames = -1, maptrack_frames = -1; // below 0: the default
+    uint32_t grant_version = 2;                      // the highest that it may choose
     uint32_t event_ports = ~0u;
 };
 /// A guest of the toolstack's: in the table of domains, paused, without vCPUs or memory. exist,

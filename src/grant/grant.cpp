@@ -2,56 +2,59 @@
 
 #include "abi/grant_table.h"
 #include "domain/guest_memory.h"
+#include "grant/operations.h"
 #include "memory/allocator.h"
 
 namespace hearth {
-
-inline constexpr uint32_t most_grant_frames = 64;
-
-/// Version 1 entries, in frames that belong to the domain and stay as long as it does.
-class GrantTable {
-public:
-    explicit GrantTable(uint32_t maximum)
-        : maximum_{maximum < most_grant_frames ? maximum : most_grant_frames} {}
-
-    [[nodiscard]] uint32_t frames() const { return used_; }
-    [[nodiscard]] uint32_t maximum() const { return maximum_; }
-    [[nodiscard]] Mfn frame(uint32_t i) const { return frames_[i]; }
-
-    Result<> grow(Domain& domain, uint32_t wanted) {
-        while (used_ < wanted) {
-            frames_[used_++] = TRY(allocate_shared_frame(domain));
-        }
-        return {};
-    }
-
-private:
-    uint32_t used_ = 0;
-    uint32_t maximum_;
-    Mfn frames_[most_grant_frames];
-};
-
 namespace {
 
-constinit SpinLock grants_lock{Rank::grant};
+using Kind = GrantTable::Kind;
+
+/// The domain that an argument names; its table is there.
+std::expected<DomainRef, GrantStatus> table_owner(Context const& c, DomainId id) {
+    auto domain = target_domain(c, id);
+    if (!domain)
+        return std::unexpected{domain.error() == Errno::srch ? GrantStatus::bad_domain
+                                                             : GrantStatus::permission_denied};
+    return *std::move(domain);
+}
+
+GrantStatus write_frames(GrantTable const& table, Kind kind, uint64_t list, uint32_t count) {
+    GuestPointer<uint64_t> const frames{list};
+    for (uint32_t i = 0; i < count; ++i)
+        if (!frames.write(table.frame(kind, i).raw(), i))
+            return GrantStatus::bad_virtual_address;
+    return GrantStatus::okay;
+}
 
 Result<int64_t> setup_table(Context& c, uint64_t argument) {
     GuestPointer<abi::GrantSetupTable> const pointer{argument};
     auto request = TRY(pointer.read());
-    auto const domain = target_domain(c, request.domain);
-    if (!domain) {
-        request.status =
-            domain.error() == Errno::srch ? abi::grant_bad_domain : abi::grant_permission_denied;
-    } else {
-        GrantTable& table = *(*domain)->grants;
-        LockGuard guard{grants_lock};
-        request.status =
-            request.frame_count <= table.maximum() && table.grow(**domain, request.frame_count)
-                ? abi::grant_okay
-                : abi::grant_general_error;
-        for (uint32_t i = 0; request.status == abi::grant_okay && i < request.frame_count; ++i)
-            TRY(GuestPointer<uint64_t>{request.frames}.write(table.frame(i).raw(), i));
-    }
+    request.status = [&] {
+        auto const domain = table_owner(c, request.domain);
+        if (!domain)
+            return domain.error();
+        GrantTable& table = (*domain)->grants->table;
+        if (!table.grow(request.frame_count))
+            return GrantStatus::general_error;
+        return write_frames(table, Kind::shared, request.frames, request.frame_count);
+    }();
+    TRY(pointer.write(request));
+    return 0;
+}
+
+Result<int64_t> get_status_frames(Context& c, uint64_t argument) {
+    GuestPointer<abi::GrantGetStatusFrames> const pointer{argument};
+    auto request = TRY(pointer.read());
+    request.status = [&] {
+        auto const domain = table_owner(c, request.domain);
+        if (!domain)
+            return domain.error();
+        GrantTable const& table = (*domain)->grants->table;
+        if (request.frame_count > table.status_frames())
+            return GrantStatus::general_error;
+        return write_frames(table, Kind::status, request.frames, request.frame_count);
+    }();
     TRY(pointer.write(request));
     return 0;
 }
@@ -59,60 +62,157 @@ Result<int64_t> setup_table(Context& c, uint64_t argument) {
 Result<int64_t> query_size(Context& c, uint64_t argument) {
     GuestPointer<abi::GrantQuerySize> const pointer{argument};
     auto request = TRY(pointer.read());
-    auto const domain = target_domain(c, request.domain);
-    if (!domain) {
-        request.status = abi::grant_bad_domain;
+    if (auto const domain = table_owner(c, request.domain); !domain) {
+        request.status = domain.error();
     } else {
-        request.frame_count = (*domain)->grants->frames();
-        request.max_frame_count = (*domain)->grants->maximum();
-        request.status = abi::grant_okay;
+        GrantTable const& table = (*domain)->grants->table;
+        request.frame_count = table.frames();
+        request.max_frame_count = table.max_frames(Kind::shared);
+        request.status = GrantStatus::okay;
     }
     TRY(pointer.write(request));
     return 0;
 }
 
+Result<int64_t> set_version(Context& c, uint64_t argument) {
+    GuestPointer<abi::GrantSetVersion> const pointer{argument};
+    auto const request = TRY(pointer.read());
+    GrantTable& table = c.domain.grants->table;
+    auto const done = request.version == 1 || request.version == 2
+                          ? table.set_version(request.version)
+                          : Result<>{Errno::inval};
+    TRY(pointer.write({table.version()}));
+    if (!done)
+        return done.error();
+    return 0;
+}
+
+Result<int64_t> get_version(Context& c, uint64_t argument) {
+    GuestPointer<abi::GrantGetVersion> const pointer{argument};
+    auto request = TRY(pointer.read());
+    DomainRef const domain = TRY(target_domain(c, request.domain));
+    request.version = domain->grants->table.version();
+    TRY(pointer.write(request));
+    return 0;
+}
+
+Result<int64_t> swap_references(Context& c, uint64_t argument, uint32_t count) {
+    GuestPointer<abi::GrantSwap> const list{argument};
+    for (uint32_t i = 0; i < count; ++i) {
+        auto request = TRY(list.read(i));
+        request.status = c.domain.grants->table.swap(request.a, request.b);
+        TRY(list.write(request, i));
+        preempt_point();
+    }
+    return 0;
+}
+
+/// Frames do not change hands: whoever offers one keeps it.
+Result<int64_t> refuse_transfers(uint64_t argument, uint32_t count) {
+    GuestPointer<abi::GrantTransfer> const list{argument};
+    for (uint32_t i = 0; i < count; ++i) {
+        auto request = TRY(list.read(i));
+        request.status = GrantStatus::bad_page;
+        TRY(list.write(request, i));
+        preempt_point();
+    }
+    return 0;
+}
+
 } // namespace
 
-Result<> grants_create(Domain& domain, uint32_t max_frames) {
-    domain.grants = TRY(make<GrantTable>(max_frames));
-    return {};
+Result<> grants_create(Domain& domain, int32_t max_frames, int32_t max_maptrack_frames,
+                       unsigned max_version) {
+    uint32_t const frames =
+        max_frames < 0 ? default_grant_frames : static_cast<uint32_t>(max_frames);
+    uint32_t const maptrack = max_maptrack_frames < 0 ? default_maptrack_frames
+                                                      : static_cast<uint32_t>(max_maptrack_frames);
+    if (frames == 0 || frames > most_grant_frames || maptrack > most_maptrack_frames ||
+        max_version < 1 || max_version > 2)
+        return Errno::inval;
+    domain.grants = TRY(make<Grants>(domain, frames, maptrack, max_version));
+    auto made = domain.grants->table.initialise();
+    if (made)
+        made = domain.grants->maptrack.initialise();
+    if (!made)
+        grants_destroy(domain);
+    return made;
 }
 
 void grants_release(Domain& domain) {
-    for (uint32_t i = 0; i < domain.grants->frames(); ++i)
-        PageRef::adopt(domain.grants->frame(i)).reset();
+    if (!domain.grants)
+        return;
+    release_mappings(domain);
+    domain.grants->table.close();
 }
 
-void grants_destroy(Domain& domain) { destroy(domain.grants); }
+void grants_destroy(Domain& domain) {
+    Grants* const grants = std::exchange(domain.grants, nullptr);
+    if (!grants)
+        return;
+    grants->table.free_structures();
+    grants->maptrack.free_structures();
+    destroy(grants);
+}
 
 Result<int64_t> do_grant_table_op(Context& c, uint32_t command, uint64_t argument, uint32_t count) {
     using abi::GrantOperation;
-    if (count == 0)
-        return 0;
-    switch (static_cast<GrantOperation>(command)) {
+    auto const operation = static_cast<GrantOperation>(command);
+    if (static_cast<int32_t>(count) < 0)
+        return Errno::inval;
+    switch (operation) {
+    case GrantOperation::map_grant_ref:
+        return map_grants(c, argument, count);
+    case GrantOperation::unmap_grant_ref:
+        return unmap_grants(c, argument, count);
+    case GrantOperation::unmap_and_replace:
+        return unmap_and_replace_grants(c, argument, count);
+    case GrantOperation::copy:
+        return copy_grants(c, argument, count);
+    case GrantOperation::transfer:
+        return refuse_transfers(argument, count);
+    case GrantOperation::swap_grant_ref:
+        return swap_references(c, argument, count);
+    case GrantOperation::set_version:
+        return set_version(c, argument);
+    case GrantOperation::get_version:
+        return get_version(c, argument);
+    case GrantOperation::cache_flush:
+        return count ? Result<int64_t>{Errno::opnotsupp} : 0;
     case GrantOperation::setup_table:
-        return count == 1 ? setup_table(c, argument) : Result<int64_t>{Errno::inval};
     case GrantOperation::query_size:
-        return count == 1 ? query_size(c, argument) : Result<int64_t>{Errno::inval};
-    case GrantOperation::set_version: {
-        GuestPointer<abi::GrantSetVersion> const pointer{argument};
-        auto request = TRY(pointer.read());
-        if (request.version != 1)
-            return request.version == 2 ? Errno::nosys : Errno::inval;
-        TRY(pointer.write(request));
-        return 0;
-    }
-    case GrantOperation::get_version: {
-        GuestPointer<abi::GrantGetVersion> const pointer{argument};
-        auto request = TRY(pointer.read());
-        TRY(target_domain(c, request.domain));
-        request.version = 1;
-        TRY(pointer.write(request));
-        return 0;
-    }
+    case GrantOperation::get_status_frames:
+        break;
     default:
         return Errno::nosys;
     }
+    if (count != 1)
+        return Errno::inval;
+    if (operation == GrantOperation::setup_table)
+        return setup_table(c, argument);
+    return operation == GrantOperation::query_size ? query_size(c, argument)
+                                                   : get_status_frames(c, argument);
+}
+
+uint32_t most_grant_frames_of(Domain& domain, GrantFrames kind) {
+    return domain.grants->table.max_frames(kind == GrantFrames::shared ? Kind::shared
+                                                                       : Kind::status);
+}
+
+Result<Mfn> grant_frame(Domain& domain, GrantFrames kind, uint32_t index) {
+    GrantTable& table = domain.grants->table;
+    if (kind == GrantFrames::shared) {
+        if (index >= table.max_frames(Kind::shared))
+            return Errno::inval;
+        TRY(table.grow(index + 1));
+        return table.frame(Kind::shared, index);
+    }
+    // There are as many as the table needs, so it is the table that grows.
+    if (table.version() != 2 || index >= table.max_frames(Kind::status))
+        return Errno::inval;
+    while (index >= table.status_frames())
+        TRY(table.grow(table.frames() + 1));
+    return table.frame(Kind::status, index);
 }
 
 } // namespace hearth

@@ -1,16 +1,29 @@
-// Grant tables: how a domain lets others at its memory. So far the tables themselves; mapping by
-// others follows.
+// Grant tables: how a domain lets others at its memory.
 #pragma once
 
 #include "domain/domain.h"
 
 namespace hearth {
 
-Result<> grants_create(Domain& domain, uint32_t max_frames);
-/// Gives back all that the domain has mapped, and its tables. May reschedule.
+/// Gives a new domain its table. Negative limits are the default ones; `max_version` is what it may
+/// choose, 1 or 2. inval, nomem.
+Result<> grants_create(Domain& domain, int32_t max_frames = -1, int32_t max_maptrack_frames = -1,
+                       unsigned max_version = 2);
+/// Of a domain whose vCPUs have left the hypervisor for good: gives up all that it has mapped of
+/// others', and its table. What others have mapped of its frames stays until they unmap it. May
+/// reschedule.
 void grants_release(Domain& domain);
+/// When nothing refers to the domain any more.
 void grants_destroy(Domain& domain);
+
 Result<int64_t> do_grant_table_op(Context& context, uint32_t command, uint64_t argument,
                                   uint32_t count);
+
+/// Frames of a domain's table for a toolstack to map.
+enum class GrantFrames : uint32_t { shared = 0, status = 1 };
+uint32_t most_grant_frames_of(Domain& domain, GrantFrames kind);
+/// Grows the table where needed. inval: beyond its limit, or it has none of that kind; nomem; busy.
+/// May reschedule.
+Result<Mfn> grant_frame(Domain& domain, GrantFrames kind, uint32_t index);
 
 } // namespace hearth

@@ -121,6 +121,18 @@ bool bits_allowed(Domain const& domain, Pte entry, unsigned level) {
     return !entry.present() || !(entry.v & ~allowed_bits(domain, level));
 }
 
+/// Replaces an L1 entry that maps the frame with just these rights; `by` brings its references.
+Result<> replace_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable, Pte by) {
+    Pte old{__atomic_load_n(&slot->v, __ATOMIC_ACQUIRE)};
+    do {
+        if (!old.present() || old.mfn() != mfn || old.writable() != writable)
+            return Errno::inval;
+    } while (!__atomic_compare_exchange_n(&slot->v, &old.v, by.v, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_ACQUIRE));
+    release_entry(domain, old, 1);
+    return {};
+}
+
 Result<> check_slot(Pte const* slot, unsigned level) {
     unsigned const index = static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte));
     if (level == 4 && is_reserved_slot(index))
@@ -225,6 +237,20 @@ Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, P
     else
         release_entry(domain, before, level);
     return true;
+}
+
+Result<> clear_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable) {
+    return replace_mapping(domain, slot, mfn, writable, {});
+}
+
+Result<> move_mapping(Domain& domain, Pte* from, Pte* to, Mfn mfn, bool writable) {
+    Pte const moved{__atomic_exchange_n(&from->v, 0, __ATOMIC_ACQ_REL)};
+    auto const done = replace_mapping(domain, to, mfn, writable, moved);
+    Pte empty{};
+    if (!done && !__atomic_compare_exchange_n(&from->v, &empty.v, moved.v, false, __ATOMIC_ACQ_REL,
+                                              __ATOMIC_RELAXED))
+        release_entry(domain, moved, 1); // another CPU of the domain's has put something else there
+    return done;
 }
 
 Result<uint64_t> check_descriptor(uint64_t d) {

@@ -35,6 +35,11 @@ Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, Entr
 Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,
                                     Pte value);
 
+/// Clears an L1 entry if it maps the frame with just these rights. inval.
+Result<> clear_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable);
+/// On that condition moves another entry to its place, references and all.
+Result<> move_mapping(Domain& domain, Pte* from, Pte* to, Mfn mfn, bool writable);
+
 /// True if an L4 slot belongs to the hypervisor.
 constexpr bool is_reserved_slot(unsigned index) { return index >= 256 && index < 272; }
 

@@ -1,9 +1,7 @@
-// abi/operations.h, event_channel.h and grant_table.h against the public headers. Compiling is
-// passing.
+// abi/operations.h and event_channel.h against the public headers. Compiling is passing.
 #include "abi/abi_check.h"
 
 #include "abi/event_channel.h"
-#include "abi/grant_table.h"
 #include "abi/operations.h"
 
 namespace hearth::abi {
@@ -113,6 +111,17 @@ SAME_VALUE(feature::gnttab_map_avail_bits, XENFEAT_gnttab_map_avail_bits);
 SAME_VALUE(feature::pae_pgdir_above_4gb, XENFEAT_pae_pgdir_above_4gb);
 SAME_VALUE(feature::dom0, XENFEAT_dom0);
 
+SAME_SIZE(AcquireResource, xen_mem_acquire_resource);
+SAME_FIELD(AcquireResource, domain, xen_mem_acquire_resource, domid);
+SAME_FIELD(AcquireResource, type, xen_mem_acquire_resource, type);
+SAME_FIELD(AcquireResource, id, xen_mem_acquire_resource, id);
+SAME_FIELD(AcquireResource, frame_count, xen_mem_acquire_resource, nr_frames);
+SAME_FIELD(AcquireResource, padding, xen_mem_acquire_resource, pad);
+SAME_FIELD(AcquireResource, first_frame, xen_mem_acquire_resource, frame);
+SAME_FIELD(AcquireResource, frames, xen_mem_acquire_resource, frame_list);
+SAME_VALUE(resource_grant_table, XENMEM_resource_grant_table);
+SAME_VALUE(grant_table_shared, XENMEM_resource_grant_table_id_shared);
+SAME_VALUE(grant_table_status, XENMEM_resource_grant_table_id_status);
 SAME_VALUE(MemoryOperation::increase_reservation, XENMEM_increase_reservation);
 SAME_VALUE(MemoryOperation::decrease_reservation, XENMEM_decrease_reservation);
 SAME_VALUE(MemoryOperation::maximum_ram_page, XENMEM_maximum_ram_page);
@@ -233,37 +242,5 @@ SAME_VALUE(fifo::default_priority, EVTCHN_FIFO_PRIORITY_DEFAULT);
 SAME_SIZE(fifo::ControlBlock, evtchn_fifo_control_block);
 SAME_FIELD(fifo::ControlBlock, ready, evtchn_fifo_control_block, ready);
 SAME_FIELD(fifo::ControlBlock, head, evtchn_fifo_control_block, head);
-
-SAME_VALUE(GrantOperation::map_grant_ref, GNTTABOP_map_grant_ref);
-SAME_VALUE(GrantOperation::unmap_grant_ref, GNTTABOP_unmap_grant_ref);
-SAME_VALUE(GrantOperation::setup_table, GNTTABOP_setup_table);
-SAME_VALUE(GrantOperation::dump_table, GNTTABOP_dump_table);
-SAME_VALUE(GrantOperation::transfer, GNTTABOP_transfer);
-SAME_VALUE(GrantOperation::copy, GNTTABOP_copy);
-SAME_VALUE(GrantOperation::query_size, GNTTABOP_query_size);
-SAME_VALUE(GrantOperation::unmap_and_replace, GNTTABOP_unmap_and_replace);
-SAME_VALUE(GrantOperation::set_version, GNTTABOP_set_version);
-SAME_VALUE(GrantOperation::get_status_frames, GNTTABOP_get_status_frames);
-SAME_VALUE(GrantOperation::get_version, GNTTABOP_get_version);
-SAME_VALUE(GrantOperation::swap_grant_ref, GNTTABOP_swap_grant_ref);
-SAME_VALUE(GrantOperation::cache_flush, GNTTABOP_cache_flush);
-SAME_VALUE(grant_okay, GNTST_okay);
-SAME_VALUE(grant_general_error, GNTST_general_error);
-SAME_VALUE(grant_bad_domain, GNTST_bad_domain);
-SAME_VALUE(grant_permission_denied, GNTST_permission_denied);
-SAME_SIZE(GrantSetupTable, gnttab_setup_table);
-SAME_FIELD(GrantSetupTable, domain, gnttab_setup_table, dom);
-SAME_FIELD(GrantSetupTable, frame_count, gnttab_setup_table, nr_frames);
-SAME_FIELD(GrantSetupTable, status, gnttab_setup_table, status);
-SAME_FIELD(GrantSetupTable, frames, gnttab_setup_table, frame_list);
-SAME_SIZE(GrantQuerySize, gnttab_query_size);
-SAME_FIELD(GrantQuerySize, domain, gnttab_query_size, dom);
-SAME_FIELD(GrantQuerySize, frame_count, gnttab_query_size, nr_frames);
-SAME_FIELD(GrantQuerySize, max_frame_count, gnttab_query_size, max_nr_frames);
-SAME_FIELD(GrantQuerySize, status, gnttab_query_size, status);
-SAME_SIZE(GrantSetVersion, gnttab_set_version);
-SAME_SIZE(GrantGetVersion, gnttab_get_version);
-SAME_FIELD(GrantGetVersion, domain, gnttab_get_version, dom);
-SAME_FIELD(GrantGetVersion, version, gnttab_get_version, version);
 
 } // namespace hearth::abi

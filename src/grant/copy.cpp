@@ -1,0 +1,131 @@
+// Copying between frames, of which either may be another domain's that grants it.
+#include "domain/guest_memory.h"
+#include "domain/guest_page.h"
+#include "grant/operations.h"
+#include "memory/direct_map.h"
+
+#include <cstring>
+#include <optional>
+
+namespace hearth {
+namespace {
+
+/// One side of a copy: a frame that stays where it is, and may be written to if so opened.
+class CopyFrame {
+    std::optional<GrantUse> use_, behind_; // behind_: the grant that a transitive one stands for
+    PageRef page_;
+    Domain* written_ = nullptr; // whose frame is held as writable data
+    Mfn mfn_ = invalid_mfn;
+    uint32_t first_ = 0, end_ = page_size;
+
+    GrantStatus hold(Domain& owner, uint64_t frame, bool write) {
+        auto page = PageRef::get(Mfn{frame}, owner.id);
+        if (!page)
+            return GrantStatus::bad_page;
+        if (write) {
+            if (!hold_writable_page(owner, frame))
+                return GrantStatus::permission_denied;
+            written_ = &owner;
+        }
+        page_ = *std::move(page);
+        mfn_ = Mfn{frame};
+        return GrantStatus::okay;
+    }
+
+    /// The terms of the grant itself, or of the one that it stands for.
+    std::expected<GrantTerms, GrantStatus> open_behind(bool write) {
+        GrantTerms const& outer = use_->terms();
+        if (outer.via == use_->granter().id)
+            return std::unexpected{GrantStatus::general_error};
+        auto granter = DomainRef::find(outer.via);
+        if (!granter)
+            return std::unexpected{GrantStatus::general_error};
+        auto inner =
+            GrantUse::begin(*std::move(granter), static_cast<uint32_t>(outer.frame_or_reference),
+                            use_->granter().id, write, GrantPurpose::copy);
+        if (!inner)
+            return std::unexpected{inner.error()};
+        behind_.emplace(*std::move(inner));
+        if (behind_->terms().transitive)
+            return std::unexpected{GrantStatus::general_error};
+        return behind_->terms();
+    }
+
+    GrantStatus open_grant(Context const& c, abi::GrantCopySide const& side, bool write) {
+        auto granter = side.domain == domid_self ? Result<DomainRef>{DomainRef::to(c.domain)}
+                                                 : DomainRef::find(side.domain);
+        if (!granter)
+            return GrantStatus::bad_domain;
+        auto use =
+            GrantUse::begin(*std::move(granter), static_cast<uint32_t>(side.reference_or_frame),
+                            c.domain.id, write, GrantPurpose::copy);
+        if (!use)
+            return use.error();
+        use_.emplace(*std::move(use));
+        GrantTerms terms = use_->terms();
+        if (terms.transitive) {
+            auto const behind = open_behind(write);
+            if (!behind)
+                return behind.error();
+            terms = *behind;
+        }
+        first_ = terms.offset;
+        end_ = uint32_t{terms.offset} + terms.length;
+        return hold(behind_ ? behind_->granter() : use_->granter(), terms.frame_or_reference,
+                    write);
+    }
+
+public:
+    CopyFrame() = default;
+    CopyFrame(CopyFrame const&) = delete;
+    CopyFrame& operator=(CopyFrame const&) = delete;
+    ~CopyFrame() {
+        if (written_)
+            release_writable_page(*written_, mfn_);
+    }
+
+    GrantStatus open(Context const& c, abi::GrantCopySide const& side, bool is_grant, bool write) {
+        if (is_grant)
+            return open_grant(c, side, write);
+        if (side.domain != domid_self)
+            return GrantStatus::permission_denied;
+        return hold(c.domain, side.reference_or_frame, write);
+    }
+    [[nodiscard]] bool covers(uint32_t offset, uint32_t length) const {
+        return offset >= first_ && offset + length <= end_;
+    }
+    [[nodiscard]] char* at(uint32_t offset) const { return direct<char>(mfn_) + offset; }
+};
+
+GrantStatus copy_one(Context const& c, abi::GrantCopy const& op) {
+    uint32_t const from = op.source.offset, to = op.destination.offset, length = op.length;
+    if (from + length > page_size || to + length > page_size)
+        return GrantStatus::bad_copy_argument;
+    CopyFrame source, destination;
+    if (auto const status = source.open(c, op.source, op.flags & abi::copy_source_reference, false);
+        status != GrantStatus::okay)
+        return status;
+    if (auto const status =
+            destination.open(c, op.destination, op.flags & abi::copy_destination_reference, true);
+        status != GrantStatus::okay)
+        return status;
+    if (!source.covers(from, length) || !destination.covers(to, length))
+        return GrantStatus::general_error;
+    memmove(destination.at(to), source.at(from), length);
+    return GrantStatus::okay;
+}
+
+} // namespace
+
+Result<int64_t> copy_grants(Context& c, uint64_t argument, uint32_t count) {
+    GuestPointer<abi::GrantCopy> const list{argument};
+    for (uint32_t i = 0; i < count; ++i) {
+        abi::GrantCopy op = TRY(list.read(i));
+        op.status = copy_one(c, op);
+        TRY(list.write(op, i));
+        preempt_point();
+    }
+    return 0;
+}
+
+} // namespace hearth

@@ -1,0 +1,358 @@
+#include "grant/table.h"
+
+#include "base/bits.h"
+#include "domain/guest_page.h"
+#include "memory/allocator.h"
+#include "memory/direct_map.h"
+
+namespace hearth {
+namespace {
+
+using namespace abi;
+
+constexpr uint16_t use_flags = grant::reading | grant::writing;
+
+uint16_t flags_for(bool write) { return write ? use_flags : grant::reading; }
+
+/// Whether an entry's first half lets `user` do that.
+bool permits(uint16_t flags, DomainId granted_to, DomainId user, bool write) {
+    return granted_to == user && !(write && flags & grant::readonly);
+}
+
+} // namespace
+
+Result<> GrantTable::initialise() {
+    shared_ = static_cast<Mfn*>(TRY(allocate_bytes(max_frames_ * sizeof(Mfn))));
+    status_ = static_cast<Mfn*>(TRY(allocate_bytes(status_frames_for(max_frames_) * sizeof(Mfn))));
+    chunks_ = static_cast<ActiveGrant**>(TRY(allocate_bytes(max_frames_ * sizeof(ActiveGrant*))));
+    return {};
+}
+
+uint32_t GrantTable::status_frames() const {
+    return version() == 2 ? status_frames_for(frames()) : 0;
+}
+uint32_t GrantTable::max_frames(Kind kind) const {
+    return kind == Kind::shared ? max_frames_ : status_frames_for(max_frames_);
+}
+Mfn GrantTable::frame(Kind kind, uint32_t index) const {
+    return (kind == Kind::shared ? shared_ : status_)[clamp_index(index, max_frames(kind))];
+}
+
+GrantTable::ActiveGrant* GrantTable::active(uint32_t reference) const {
+    uint32_t const chunk = reference / entries_per_chunk;
+    return chunk < frames()
+               ? &chunks_[clamp_index(chunk, max_frames_)][reference % entries_per_chunk]
+               : nullptr;
+}
+GrantEntryV1& GrantTable::entry_v1(uint32_t reference) const {
+    uint32_t const per_frame = entries_per_frame(1);
+    return direct<GrantEntryV1>(frame(Kind::shared, reference / per_frame))[reference % per_frame];
+}
+GrantEntryV2& GrantTable::entry_v2(uint32_t reference) const {
+    uint32_t const per_frame = entries_per_frame(2);
+    return direct<GrantEntryV2>(frame(Kind::shared, reference / per_frame))[reference % per_frame];
+}
+uint16_t& GrantTable::status_of(uint32_t reference) const {
+    uint32_t const per_frame = page_size / sizeof(uint16_t);
+    return direct<uint16_t>(frame(Kind::status, reference / per_frame))[reference % per_frame];
+}
+
+// --- Use
+
+std::expected<GrantTerms, GrantStatus> GrantTable::claim_v1(uint32_t reference, DomainId user,
+                                                            bool write) {
+    GrantEntryV1& entry = entry_v1(reference);
+    auto* const header = reinterpret_cast<uint32_t*>(&entry); // flags and domain at once
+    uint32_t seen = __atomic_load_n(header, __ATOMIC_ACQUIRE);
+    for (unsigned tries = 0; tries < 5; ++tries) {
+        auto const flags = static_cast<uint16_t>(seen);
+        if ((flags & grant::type_mask) != grant::permit_access ||
+            !permits(flags, static_cast<DomainId>(seen >> 16), user, write))
+            return std::unexpected{GrantStatus::general_error};
+        if (__atomic_compare_exchange_n(header, &seen, seen | flags_for(write), false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return GrantTerms{__atomic_load_n(&entry.frame, __ATOMIC_RELAXED),
+                              0,
+                              page_size,
+                              domid_invalid,
+                              false,
+                              false};
+    }
+    return std::unexpected{GrantStatus::general_error};
+}
+
+std::expected<GrantTerms, GrantStatus> GrantTable::claim_v2(uint32_t reference, DomainId user,
+                                                            bool write, GrantPurpose purpose) {
+    GrantEntryV2& entry = entry_v2(reference);
+    auto* const header = reinterpret_cast<uint64_t*>(&entry);
+    // Shown first and looked at afterwards: whoever takes a grant back clears the entry first and
+    // looks at the status afterwards.
+    __atomic_fetch_or(&status_of(reference), flags_for(write), __ATOMIC_SEQ_CST);
+    uint64_t const seen = __atomic_load_n(header, __ATOMIC_SEQ_CST);
+    auto const flags = static_cast<uint16_t>(seen);
+    auto const third = static_cast<uint16_t>(seen >> 32);
+    auto const fourth = static_cast<uint16_t>(seen >> 48);
+    uint16_t const type = flags & grant::type_mask;
+    bool const known = type == grant::permit_access ||
+                       (type == grant::transitive && purpose == GrantPurpose::copy);
+    if (!known || !permits(flags, static_cast<DomainId>(seen >> 16), user, write))
+        return std::unexpected{GrantStatus::general_error};
+    GrantTerms terms{__atomic_load_n(&entry.frame_or_reference, __ATOMIC_RELAXED),
+                     0,
+                     page_size,
+                     domid_invalid,
+                     false,
+                     false};
+    if (type == grant::transitive) {
+        terms.transitive = true;
+        terms.via = third;
+    } else if (flags & grant::sub_page) {
+        terms.sub_page = true;
+        terms.offset = third;
+        terms.length = fourth;
+    }
+    return terms;
+}
+
+std::expected<GrantTerms, GrantStatus> GrantTable::begin(uint32_t reference, DomainId user,
+                                                         bool write, GrantPurpose purpose) {
+    ActiveGrant* const found = active(reference);
+    if (!found)
+        return std::unexpected{GrantStatus::bad_reference};
+    ActiveGrant& grant = *found;
+    LockGuard guard{grant.lock};
+    unsigned const now = version();
+    if (now == 0)
+        return std::unexpected{closed_.load() ? GrantStatus::general_error : GrantStatus::again};
+    if (!exists(reference, now))
+        return std::unexpected{GrantStatus::bad_reference};
+    bool const first = !grant.in_use();
+    if (!first && grant.user != user)
+        return std::unexpected{GrantStatus::general_error};
+    GrantTerms terms = grant.terms;
+    if (first || (write && grant.writers == 0)) {
+        auto const claimed =
+            now == 1 ? claim_v1(reference, user, write) : claim_v2(reference, user, write, purpose);
+        if (claimed && first)
+            terms = *claimed;
+        bool const refused =
+            !claimed || (purpose == GrantPurpose::map && (terms.sub_page || terms.transitive));
+        if (refused && now == 2)
+            show_use(reference, grant, now);
+        if (refused)
+            return std::unexpected{claimed ? GrantStatus::general_error : claimed.error()};
+    } else if (purpose == GrantPurpose::map && (terms.sub_page || terms.transitive)) {
+        return std::unexpected{GrantStatus::general_error};
+    }
+    grant.user = user;
+    grant.terms = terms;
+    ++(write ? grant.writers : grant.readers);
+    return terms;
+}
+
+void GrantTable::end(uint32_t reference, bool write) {
+    ActiveGrant& grant = *active(reference);
+    LockGuard guard{grant.lock};
+    --(write ? grant.writers : grant.readers);
+    // While the version changes, whoever changes it shows what is left.
+    if (unsigned const now = version())
+        show_use(reference, grant, now);
+}
+
+void GrantTable::show_use(uint32_t reference, ActiveGrant const& grant, unsigned version) {
+    uint16_t const wanted = grant.writers ? use_flags : grant.readers ? grant::reading : 0;
+    uint16_t& word = version == 1 ? entry_v1(reference).flags : status_of(reference);
+    uint16_t const seen = __atomic_load_n(&word, __ATOMIC_RELAXED);
+    if (wanted & ~seen)
+        __atomic_fetch_or(&word, wanted, __ATOMIC_ACQ_REL);
+    if (seen & use_flags & ~wanted)
+        __atomic_fetch_and(&word, static_cast<uint16_t>(~use_flags | wanted), __ATOMIC_ACQ_REL);
+}
+
+GrantStatus GrantTable::swap(uint32_t a, uint32_t b) {
+    ActiveGrant* const first = active(a < b ? a : b);
+    ActiveGrant* const second = active(a < b ? b : a);
+    if (!first || !second)
+        return GrantStatus::bad_reference;
+    if (a == b)
+        return exists(a, version()) ? GrantStatus::okay : GrantStatus::bad_reference;
+    first->lock.lock();
+    second->lock.lock_second(); // the lower reference first
+    GrantStatus const status = [&] {
+        unsigned const now = version();
+        if (now == 0)
+            return GrantStatus::again;
+        if (!exists(a, now) || !exists(b, now))
+            return GrantStatus::bad_reference;
+        if (first->in_use() || second->in_use())
+            return GrantStatus::again;
+        if (now == 1)
+            std::swap(entry_v1(a), entry_v1(b));
+        else
+            std::swap(entry_v2(a), entry_v2(b));
+        return GrantStatus::okay;
+    }();
+    second->lock.unlock();
+    first->lock.unlock();
+    return status;
+}
+
+// --- Size and version
+
+Result<> GrantTable::add_frame() {
+    uint32_t const have = frames();
+    auto* const chunk =
+        static_cast<ActiveGrant*>(TRY(allocate_bytes(entries_per_chunk * sizeof(ActiveGrant))));
+    for (uint32_t i = 0; i < entries_per_chunk; ++i)
+        new (&chunk[i]) ActiveGrant{};
+    auto const fresh = allocate_shared_frame(domain_);
+    if (!fresh) {
+        free_bytes(chunk);
+        return fresh.error();
+    }
+    chunks_[have] = chunk;
+    shared_[have] = *fresh;
+    frames_.store(have + 1, std::memory_order_release);
+    return {};
+}
+
+Result<> GrantTable::add_status_frames(uint32_t wanted) {
+    while (status_allocated_ < wanted) {
+        status_[status_allocated_] = TRY(allocate_shared_frame(domain_));
+        ++status_allocated_;
+    }
+    return {};
+}
+
+Result<> GrantTable::grow(uint32_t wanted) {
+    if (wanted > max_frames_)
+        return Errno::inval;
+    while (frames() < wanted) {
+        {
+            LockGuard guard{lock_};
+            unsigned const now = version();
+            if (now == 0)
+                return Errno::busy;
+            if (now == 2)
+                TRY(add_status_frames(status_frames_for(frames() + 1)));
+            if (frames() < wanted)
+                TRY(add_frame());
+        }
+        preempt_point();
+    }
+    return {};
+}
+
+bool GrantTable::wait_for_users() {
+    uint32_t const count = frames() * entries_per_chunk;
+    bool idle = true;
+    for (uint32_t reference = 0; reference < count; ++reference) {
+        ActiveGrant& grant = *active(reference);
+        {
+            LockGuard guard{grant.lock};
+            idle = idle && (reference < grant::reserved_entries || !grant.in_use());
+        }
+        if (reference % 256 == 255)
+            preempt_point();
+    }
+    return idle;
+}
+
+void GrantTable::rewrite_entries(unsigned from, unsigned to) {
+    GrantEntryV1 kept[grant::reserved_entries]{};
+    if (frames())
+        for (uint32_t i = 0; i < grant::reserved_entries; ++i) {
+            if (from == 1) {
+                kept[i] = entry_v1(i);
+                continue;
+            }
+            GrantEntryV2 const entry = entry_v2(i);
+            if ((entry.flags & grant::type_mask) == grant::permit_access)
+                kept[i] = {static_cast<uint16_t>(entry.flags & ~grant::sub_page), entry.domain,
+                           static_cast<uint32_t>(entry.frame_or_reference)};
+        }
+    for (uint32_t i = 0; i < frames(); ++i) {
+        zero_page(shared_[i]);
+        preempt_point();
+    }
+    for (uint32_t i = 0; i < status_allocated_; ++i) {
+        zero_page(status_[i]);
+        preempt_point();
+    }
+    for (uint32_t i = 0; frames() && i < grant::reserved_entries; ++i) {
+        auto const flags = static_cast<uint16_t>(kept[i].flags & ~use_flags);
+        if (to == 1)
+            entry_v1(i) = {flags, kept[i].domain, kept[i].frame};
+        else if ((flags & grant::type_mask) == grant::permit_access)
+            entry_v2(i) = {static_cast<uint16_t>(flags & ~grant::sub_page), kept[i].domain, 0, 0,
+                           kept[i].frame};
+    }
+}
+
+Result<> GrantTable::set_version(unsigned wanted) {
+    if (wanted > max_version_)
+        return Errno::nosys;
+    unsigned before;
+    {
+        LockGuard guard{lock_};
+        before = version();
+        if (before == wanted)
+            return {};
+        if (before == 0)
+            return Errno::busy;
+        if (wanted == 2)
+            TRY(add_status_frames(status_frames_for(frames())));
+        version_.store(0, std::memory_order_release);
+    }
+    bool const idle = wait_for_users();
+    if (idle)
+        rewrite_entries(before, wanted);
+    unsigned const now = idle ? wanted : before;
+    version_.store(now, std::memory_order_release);
+    // Those in use, and uses that ended meanwhile.
+    for (uint32_t reference = 0; reference < frames() * entries_per_frame(now); ++reference) {
+        if (idle && reference == grant::reserved_entries)
+            break;
+        ActiveGrant& grant = *active(reference);
+        {
+            LockGuard guard{grant.lock};
+            if (version() == now)
+                show_use(reference, grant, now);
+        }
+        if (reference % 256 == 255)
+            preempt_point();
+    }
+    if (!idle)
+        return Errno::busy;
+    return {};
+}
+
+// --- The end
+
+void GrantTable::close() {
+    {
+        LockGuard guard{lock_};
+        closed_.store(true);
+        version_.store(0);
+    }
+    (void)wait_for_users();
+    for (uint32_t i = 0; i < frames(); ++i) {
+        release_shared_frame(domain_, shared_[i]);
+        preempt_point();
+    }
+    for (uint32_t i = 0; i < status_allocated_; ++i) {
+        release_shared_frame(domain_, status_[i]);
+        preempt_point();
+    }
+    status_allocated_ = 0;
+}
+
+void GrantTable::free_structures() {
+    for (uint32_t i = 0; chunks_ && i < frames(); ++i)
+        free_bytes(chunks_[i]);
+    free_bytes(chunks_);
+    free_bytes(shared_);
+    free_bytes(status_);
+}
+
+} // namespace hearth

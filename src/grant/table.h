@@ -1,0 +1,118 @@
+// The granter's side: the entries that a domain shares with Hearth, and which of them are in use.
+//
+// An entry in guest memory may change at any moment. What counts is what Hearth noted in its own
+// ActiveGrant when the use began; the flags in the entry only tell the granter.
+#pragma once
+
+#include "abi/grant_table.h"
+#include "domain/domain.h"
+
+#include <expected>
+
+namespace hearth {
+
+using abi::GrantStatus;
+
+inline constexpr uint32_t default_grant_frames = 64;
+inline constexpr uint32_t most_grant_frames = 4096;
+
+/// What an entry offered when its use began.
+struct GrantTerms {
+    uint64_t frame_or_reference;
+    uint16_t offset, length; // what of the frame may be copied
+    DomainId via;            // transitive: whose grant it stands for
+    bool transitive, sub_page;
+};
+
+enum class GrantPurpose : uint8_t { map, copy };
+
+class GrantTable {
+public:
+    enum class Kind : uint8_t { shared, status };
+
+    GrantTable(Domain& domain, uint32_t max_frames, unsigned max_version)
+        : domain_{domain}, max_frames_{max_frames}, max_version_{max_version} {}
+    /// nomem.
+    Result<> initialise();
+
+    /// 0 while it changes, and after close().
+    [[nodiscard]] unsigned version() const { return version_.load(std::memory_order_acquire); }
+    [[nodiscard]] uint32_t frames() const { return frames_.load(std::memory_order_acquire); }
+    [[nodiscard]] uint32_t status_frames() const;
+    [[nodiscard]] uint32_t max_frames(Kind kind) const;
+    /// Frame `index` of either kind; the caller made sure that it is there. Stays the domain's
+    /// while the domain is alive.
+    [[nodiscard]] Mfn frame(Kind kind, uint32_t index) const;
+
+    /// Makes it at least so large. inval: more than it may be; nomem; busy: its version changes.
+    /// May reschedule.
+    Result<> grow(uint32_t wanted);
+    /// busy: entries are in use; nosys: not that version. May reschedule.
+    Result<> set_version(unsigned version);
+    GrantStatus swap(uint32_t a, uint32_t b);
+
+    /// Notes that `user` uses an entry, and shows it in the entry. The frame may be anything yet.
+    std::expected<GrantTerms, GrantStatus> begin(uint32_t reference, DomainId user, bool write,
+                                                 GrantPurpose purpose);
+    void end(uint32_t reference, bool write);
+
+    /// Of a domain whose vCPUs have left the hypervisor for good: no use begins any more, and the
+    /// frames are given back. Uses that are under way end as ever. May reschedule.
+    void close();
+    /// Frees what close() left.
+    void free_structures();
+
+private:
+    struct ActiveGrant {
+        SpinLock lock{Rank::grant};
+        DomainId user = domid_invalid;
+        uint32_t readers = 0, writers = 0;
+        GrantTerms terms{};
+
+        [[nodiscard]] bool in_use() const { return readers || writers; }
+    };
+    static constexpr uint32_t entries_per_chunk = page_size / sizeof(abi::GrantEntryV1);
+
+    static constexpr uint32_t entries_per_frame(unsigned version) {
+        return version == 2 ? page_size / sizeof(abi::GrantEntryV2)
+                            : page_size / sizeof(abi::GrantEntryV1);
+    }
+    static constexpr uint32_t status_frames_for(uint32_t frames) {
+        uint32_t const per_frame = page_size / sizeof(uint16_t);
+        return (frames * entries_per_frame(2) + per_frame - 1) / per_frame;
+    }
+
+    /// Null beyond the end.
+    ActiveGrant* active(uint32_t reference) const;
+    [[nodiscard]] bool exists(uint32_t reference, unsigned version) const {
+        return reference < frames() * entries_per_frame(version);
+    }
+    abi::GrantEntryV1& entry_v1(uint32_t reference) const;
+    abi::GrantEntryV2& entry_v2(uint32_t reference) const;
+    uint16_t& status_of(uint32_t reference) const;
+    std::expected<GrantTerms, GrantStatus> claim_v1(uint32_t reference, DomainId user, bool write);
+    std::expected<GrantTerms, GrantStatus> claim_v2(uint32_t reference, DomainId user, bool write,
+                                                    GrantPurpose purpose);
+    /// Makes the entry show what its ActiveGrant, whose lock is held, says.
+    void show_use(uint32_t reference, ActiveGrant const& grant, unsigned version);
+    Result<> add_frame();
+    Result<> add_status_frames(uint32_t wanted);
+    /// After version() became 0: when this returns, nobody works on an entry under the old one.
+    /// False if one that is not reserved is in use.
+    bool wait_for_users();
+    void rewrite_entries(unsigned from, unsigned to);
+
+    Domain& domain_;
+    SpinLock lock_{Rank::grant}; // growth, and the step to version 0
+    std::atomic<unsigned> version_{1};
+    std::atomic<bool> closed_{false}; // and version_ is 0 for good
+    std::atomic<uint32_t> frames_{0};
+    uint32_t status_allocated_ = 0; // kept when the version goes back to 1
+    uint32_t const max_frames_;
+    unsigned const max_version_;
+    Mfn* shared_ = nullptr;
+    Mfn* status_ = nullptr;
+    ActiveGrant** chunks_ = nullptr;
+};
+
+} // namespace hearth
