@@ -9,25 +9,49 @@
 #include "time/clock.h"
 #include "time/timer.h"
 
+#include <span>
+
 namespace hearth {
 namespace {
 
 void help();
 void reboot() { reset_machine(); }
+template <class Function>
+void each_domain(Function&& function) {
+    for (DomainId id = 0; id < max_domains; ++id)
+        if (Domain* const d = find_domain(id))
+            function(*d);
+}
 void events() {
-    log_info("event channels of Domain 0:");
-    if (Domain* const d = find_domain(0))
-        print_events(*d);
+    each_domain([](Domain& d) {
+        log_info("event channels of domain {}:", d.id);
+        print_events(d);
+    });
 }
 void memory() { log_info("memory: {} of {} frames free", free_frame_count(), total_frame_count()); }
-void vcpus() {
-    Domain* const d = find_domain(0);
-    for (unsigned i = 0; d && i < d->vcpu_count; ++i) {
-        RunTimes const t = d->vcpus[i]->times();
-        log_info("d0v{}: state {} cpu {} ran {} ms, pending {} masked {}", i, t.state,
-                 d->vcpus[i]->cpu(), t.spent[0] / 1'000'000, d->vcpus[i]->info->upcall_pending,
-                 d->vcpus[i]->info->upcall_mask);
-    }
+void domains() {
+    each_domain([](Domain& d) {
+        d.pages.with([&](PageList& list) {
+            log_info("domain {}: {} of {} pages, {} shared, {} references, {} pauses{}{}", d.id,
+                     list.count, list.maximum, list.shared, d.references.load(), d.pauses.load(),
+                     d.dying.load() ? ", dying" : "",
+                     d.shutdown.load() != ShutdownState::running ? ", shut down" : "");
+        });
+        for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
+            RunTimes const t = v->times();
+            log_info("  d{}v{}: {} state {} cpu {} ran {} ms, pending {} masked {}", d.id, v->id,
+                     v->online.load() ? "up" : "down", t.state, v->cpu(), t.spent[0] / 1'000'000,
+                     v->info ? v->info->upcall_pending : 0, v->info ? v->info->upcall_mask : 0);
+        }
+    });
+}
+void registers() {
+    each_domain([](Domain& d) {
+        for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
+            log_info("d{}v{}, as it last left the guest:", d.id, v->id);
+            print_guest_state(*v);
+        }
+    });
 }
 void running() {
     online_cpus().each([](unsigned cpu) {
@@ -44,9 +68,10 @@ struct Key {
 constexpr Key keys[] = {
     {'h', "this help", help},
     {'R', "reboot the machine", reboot},
-    {'e', "event channels of Domain 0", events},
+    {'d', "registers of all vCPUs", registers},
+    {'e', "event channels", events},
     {'m', "memory", memory},
-    {'q', "vCPUs of Domain 0", vcpus},
+    {'q', "domains and their vCPUs", domains},
     {'r', "what each CPU runs", running},
 };
 

@@ -81,6 +81,8 @@ void destroy_domain(Domain& domain) {
     release_shared_frame(domain, shared_info);
     give_up_frames(domain);
     drop_domain_reference(domain); // it is not alive any more
+    // Who still maps its frames hears of it and lets go.
+    send_global_virq(abi::virq_dom_exc);
 }
 
 } // namespace hearth

@@ -210,8 +210,12 @@ void give_up_frames(Domain& domain) {
 }
 
 namespace {
-/// Those that are to run and wait at the border.
+/// Those that are to run and wait at the border. They find the times anew: whoever built or
+/// restored the domain has cleared the page that they are in.
 void start_vcpus(Domain& domain) {
+    update_wall_clock(domain);
+    for (Vcpu* const v : std::span{domain.vcpus, domain.vcpu_count})
+        update_time_info(*v);
     for (Vcpu* const v : std::span{domain.vcpus, domain.vcpu_count})
         if (v->online.load() && domain.may_run())
             start(*v);
