@@ -152,42 +152,36 @@ Result<> close_interdomain(Domain& d, uint32_t number, DomainId remote_id) {
     return {};
 }
 
-Result<> close(Domain& d, uint32_t number) {
-    uint32_t unbind = ~0u;
-    DomainId remote = domid_invalid;
+/// One try at closing a port. again: it became something else meanwhile.
+Result<> try_close(Domain& d, uint32_t number) {
+    Port closed;
     {
         LockGuard guard{d.events->lock};
-        Port& port = *TRY(used(*d.events, number));
-        switch (port.state) {
-        case State::interdomain:
-            remote = port.remote_domain;
-            break;
-        case State::pirq:
-            unbind = port.number;
-            break;
-        case State::virq:
-            d.vcpus[is_per_vcpu(port.number) ? port.vcpu : 0]->virq_ports[port.number] = 0;
-            break;
-        default:
-            break;
-        }
-        if (remote == domid_invalid)
+        closed = *TRY(used(*d.events, number));
+        if (closed.state == State::virq)
+            d.vcpus[is_per_vcpu(closed.number) ? closed.vcpu : 0]->virq_ports[closed.number] = 0;
+        // The other end of a pair belongs to it; that takes both locks.
+        if (closed.state != State::interdomain)
             d.events->release(number);
     }
-    if (unbind != ~0u)
-        pirq_unbound(d, unbind);
-    if (remote != domid_invalid) {
-        auto done = close_interdomain(d, number, remote);
-        // It changed hands meanwhile: now it is something else, or gone.
-        if (!done && done.error() == Errno::again)
-            return close(d, number);
-    }
+    if (closed.state == State::pirq)
+        pirq_unbound(d, closed.number);
+    if (closed.state == State::interdomain)
+        return close_interdomain(d, number, closed.remote_domain);
     return {};
 }
 
+Result<> close(Domain& d, uint32_t number) {
+    for (;;) {
+        auto const done = try_close(d, number);
+        if (done || done.error() != Errno::again)
+            return done;
+    }
+}
+
 Result<> send(Domain& d, uint32_t number) {
-    Domain* target = nullptr;
-    uint32_t target_port = 0;
+    DomainId remote_domain;
+    uint32_t remote_port;
     {
         LockGuard guard{d.events->lock};
         Port& port = *TRY(used(*d.events, number));
@@ -199,11 +193,18 @@ Result<> send(Domain& d, uint32_t number) {
             return {}; // nobody listens yet
         if (port.state != State::interdomain)
             return Errno::inval;
-        target = find_domain(port.remote_domain);
-        target_port = port.remote_port;
+        remote_domain = port.remote_domain;
+        remote_port = port.remote_port;
     }
-    if (target)
-        send_event(*target, target_port);
+    Domain* const remote = find_domain(remote_domain);
+    if (!remote)
+        return {};
+    LockGuard guard{remote->events->lock};
+    Port* const other = remote->events->find(remote_port);
+    // It may have been closed by now, and be something else.
+    if (other && other->state == State::interdomain && other->remote_domain == d.id &&
+        other->remote_port == number)
+        remote->events->set_pending(remote_port, *other);
     return {};
 }
 
@@ -278,12 +279,6 @@ void close_all(Domain& d) {
     }
 }
 
-Result<> reset(Context& c, DomainId id) {
-    DomainRef const target = TRY(target_domain(c, id));
-    close_all(*target);
-    return {};
-}
-
 /// Holds a guest's frame, which may take waiting, before the lock is taken; gives it back if
 /// `function` fails.
 template <class Function>
@@ -321,9 +316,29 @@ Result<> events_create(Domain& domain) {
     return {};
 }
 
-void events_release(Domain& domain) { close_all(domain); }
+void events_limit_ports(Domain& domain, uint32_t highest) {
+    LockGuard guard{domain.events->lock};
+    domain.events->limit_ports(highest);
+}
 
-void events_destroy(Domain& domain) { destroy(domain.events); }
+void events_release(Domain& domain) {
+    if (!domain.events)
+        return;
+    {
+        LockGuard guard{domain.events->lock};
+        domain.events->close();
+    }
+    close_all(domain);
+    LockGuard guard{domain.events->lock};
+    domain.events->give_back_pages();
+}
+
+void events_destroy(Domain& domain) {
+    if (EventTable* const table = std::exchange(domain.events, nullptr)) {
+        table->free_structures();
+        destroy(table);
+    }
+}
 
 Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argument) {
     using abi::EventOperation;
@@ -362,7 +377,11 @@ Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argum
             return {};
         });
     case EventOperation::reset:
-        return acting<abi::EventReset>(argument, [&](auto const& r) { return reset(c, r.dom); });
+        return acting<abi::EventReset>(argument, [&](auto const& r) -> Result<> {
+            DomainRef const target = TRY(target_domain(c, r.dom));
+            close_all(*target);
+            return {};
+        });
     case EventOperation::init_control: {
         GuestPointer<abi::InitControl> const pointer{argument};
         abi::InitControl request = TRY(pointer.read());

@@ -8,9 +8,12 @@ namespace hearth {
 
 /// Gives a new domain its table. nomem.
 Result<> events_create(Domain& domain);
-
-/// Closes every port and gives back the guest's pages. May reschedule.
+/// The highest port that it may have from now on; without this, as many as its kind of table takes.
+void events_limit_ports(Domain& domain, uint32_t highest);
+/// Of a domain whose vCPUs have left the hypervisor for good, but are still there: closes all ports
+/// and gives the guest's frames back. There will be no new ports. May reschedule.
 void events_release(Domain& domain);
+/// When nothing refers to the domain any more.
 void events_destroy(Domain& domain);
 
 Result<int64_t> do_event_channel_op(Context& context, uint32_t command, uint64_t argument);

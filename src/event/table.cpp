@@ -1,6 +1,7 @@
 #include "event/table.h"
 
 #include "base/bits.h"
+#include "domain/guest_page.h"
 #include "event/event.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
@@ -39,7 +40,9 @@ Port* EventTable::grow(uint32_t number) {
 }
 
 Result<uint32_t> EventTable::allocate() {
-    for (uint32_t number = first_free_; number < limit(); ++number) {
+    if (closed_)
+        return Errno::inval;
+    for (uint32_t number = first_free_; number < limit() && number <= highest_port_; ++number) {
         Port* const port = grow(number);
         if (!port)
             return Errno::nomem;
@@ -204,6 +207,22 @@ Result<> EventTable::expand(Mfn page) {
             set_pending(number, *port);
         }
     return {};
+}
+
+void EventTable::give_back_pages() {
+    for (FifoVcpu* const vcpu : fifo_vcpus_)
+        if (vcpu && std::exchange(vcpu->control, nullptr))
+            release_writable_page(domain_, vcpu->page);
+    for (unsigned page = 0; page < word_pages_; ++page)
+        release_writable_page(domain_, mfn_of(words_[page]));
+    word_pages_ = 0;
+}
+
+void EventTable::free_structures() {
+    for (Port* const bucket : buckets_)
+        free_bytes(bucket);
+    for (FifoVcpu* const vcpu : fifo_vcpus_)
+        destroy(vcpu);
 }
 
 Result<> EventTable::set_priority(Port& port, uint32_t priority) {

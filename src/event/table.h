@@ -40,7 +40,7 @@ public:
     SpinLock lock{Rank::event};
 
     Port* find(uint32_t port);
-    /// A free port, marked reserved. nospc, nomem.
+    /// A free port, marked reserved. nospc: no more than that; inval: there will be none; nomem.
     Result<uint32_t> allocate();
     void release(uint32_t port);
     [[nodiscard]] uint32_t limit() const { return fifo_ ? abi::fifo::ports : abi::two_level_ports; }
@@ -53,6 +53,12 @@ public:
     /// `page` is held for the table from now on, unless this fails.
     Result<> init_control(Vcpu& vcpu, Mfn page, uint32_t offset);
     Result<> expand(Mfn page);
+    void limit_ports(uint32_t highest) { highest_port_ = highest; }
+    /// No port is given out from now on.
+    void close() { closed_ = true; }
+    /// With all ports closed for good: the guest's frames, which are no longer written to.
+    void give_back_pages();
+    void free_structures();
     Result<> set_priority(Port& port, uint32_t priority);
 
 private:
@@ -63,6 +69,8 @@ private:
     Domain& domain_;
     Port* buckets_[bucket_count]{};
     uint32_t first_free_ = 1; // no port below is free
+    uint32_t highest_port_ = abi::fifo::ports - 1;
+    bool closed_ = false;
     bool fifo_ = false;
     FifoVcpu* fifo_vcpus_[max_domain_vcpus]{};
     uint32_t* words_[max_word_pages]{};

@@ -75,6 +75,7 @@ Result<Domain*> create_domain(DomainId id, bool hardware, GuestLimits const& lim
     d->settings.max_vcpus = limits.vcpus;
     auto const prepared = [&]() -> Result<> {
         TRY(events_create(*d));
+        events_limit_ports(*d, limits.event_ports);
         TRY(grants_create(*d, limits.grant_frames, limits.maptrack_frames, limits.grant_version));
         d->shared_info_frame = TRY(allocate_shared_frame(*d));
         d->shared_info = direct<abi::SharedInfo>(d->shared_info_frame);

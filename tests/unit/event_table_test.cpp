@@ -384,5 +384,104 @@ TEST(FifoEvents, WhatIsPendingBeforeTheChangeIsSeenAfterIt) {
     EXPECT_TRUE(direct<uint32_t>(words)[port] & abi::fifo::pending);
 }
 
+/// A channel between two domains; whoever is `near` made the offer.
+struct Channel {
+    uint32_t near, far;
+    Channel(EventGuest& a, EventGuest& b) {
+        abi::AllocUnbound offer{domid_self, b.domain.id, 0};
+        EXPECT_EQ(a.operation(EventOperation::alloc_unbound, offer), 0);
+        abi::BindInterdomain bind{a.domain.id, 0, offer.port, 0};
+        EXPECT_EQ(b.operation(EventOperation::bind_interdomain, bind), 0);
+        near = offer.port;
+        far = bind.local_port;
+    }
+};
+
+TEST(ChannelsBetweenKinds, EachSideHearsInItsOwnWay) {
+    FifoGuest fifo{3};
+    EventGuest bits;
+    for (bool const fifo_offers : {true, false}) {
+        Channel const channel = fifo_offers ? Channel{fifo, bits} : Channel{bits, fifo};
+        uint32_t const its = fifo_offers ? channel.near : channel.far;
+        uint32_t const other = fifo_offers ? channel.far : channel.near;
+        fifo.consume();
+        fifo.handled.clear();
+        bits.shared().event_pending[other / 64] = 0;
+        abi::SetPriority priority{its, 2};
+        EXPECT_EQ(fifo.operation(EventOperation::set_priority, priority), 0);
+        priority.port = other;
+        EXPECT_EQ(bits.operation(EventOperation::set_priority, priority), -38);
+        EXPECT_EQ(fifo.simple(EventOperation::send, its), 0);
+        EXPECT_TRUE(bits.pending(other));
+        EXPECT_EQ(fifo.word(its) & abi::fifo::pending, 0u);
+        EXPECT_EQ(bits.simple(EventOperation::send, other), 0);
+        EXPECT_EQ(fifo.control().ready, 1u << 2) << "the priority that the receiver chose";
+        fifo.consume();
+        EXPECT_EQ(fifo.handled[its], 1u);
+        EXPECT_EQ(bits.simple(EventOperation::close, other), 0);
+        EXPECT_EQ(fifo.status(its).status, static_cast<uint32_t>(abi::EventState::unbound));
+        EXPECT_EQ(fifo.simple(EventOperation::close, its), 0);
+    }
+}
+
+TEST(ChannelsBetweenKinds, AHighPortOfOneIsNoPortOfTheOther) {
+    FifoGuest fifo{0};
+    EventGuest bits;
+    uint32_t high = 0;
+    for (uint32_t i = 0; i < abi::two_level_ports; ++i)
+        high = fifo.bind_ipi();
+    ASSERT_GE(high, abi::two_level_ports);
+    Channel const channel{fifo, bits};
+    EXPECT_GT(channel.near, high);
+    EXPECT_EQ(bits.simple(EventOperation::send, channel.near), inval);
+    EXPECT_EQ(bits.simple(EventOperation::send, channel.far), 0);
+    EXPECT_EQ(fifo.simple(EventOperation::send, channel.near), 0);
+    EXPECT_TRUE(bits.pending(channel.far));
+}
+
+TEST(EventLimits, NoPortAboveTheDomains) {
+    EventGuest guest;
+    events_limit_ports(guest.domain, 3);
+    for (uint32_t port = 1; port <= 3; ++port)
+        EXPECT_EQ(guest.bind_ipi(), port);
+    abi::BindIpi one_more{0, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_ipi, one_more), -28);
+    EXPECT_EQ(guest.simple(EventOperation::close, 2), 0);
+    EXPECT_EQ(guest.bind_ipi(), 2u);
+}
+
+TEST(EventEnd, ClosesEveryChannelAndGivesPagesBack) {
+    FifoGuest guest{2};
+    EventGuest peer;
+    Channel const ours{guest, peer}, theirs{peer, guest};
+    abi::BindVirq virq{abi::virq_timer, 0, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_virq, virq), 0);
+    abi::AllocUnbound offer{domid_self, peer.domain.id, 0};
+    EXPECT_EQ(guest.operation(EventOperation::alloc_unbound, offer), 0);
+    EXPECT_EQ(page_at(guest.control_page).type_word().count(), 1u);
+    EXPECT_TRUE(guest.run([&] { events_release(guest.domain); }));
+    for (Mfn const page : {guest.control_page, guest.word_page}) {
+        EXPECT_EQ(page_at(page).type_word().count(), 0u);
+        EXPECT_EQ(page_at(page).references.load() & Page::count_mask, 1u);
+    }
+    for (uint32_t const port : {ours.far, theirs.near}) {
+        EXPECT_EQ(peer.status(port).status, static_cast<uint32_t>(abi::EventState::unbound));
+        EXPECT_EQ(peer.simple(EventOperation::send, port), 0);
+    }
+    EXPECT_EQ(guest.vcpu().virq_ports[abi::virq_timer], 0u);
+    // Nobody gets at it any more, and nothing is written to its frames.
+    send_virq(guest.vcpu(), abi::virq_timer);
+    send_event(guest.domain, ours.near);
+    abi::BindInterdomain bind{guest.domain.id, 0, offer.port, 0};
+    EXPECT_EQ(peer.operation(EventOperation::bind_interdomain, bind), inval);
+    peer.domain.privileged = true;
+    abi::AllocUnbound more{guest.domain.id, peer.domain.id, 0};
+    EXPECT_EQ(peer.operation(EventOperation::alloc_unbound, more), inval);
+    EXPECT_TRUE(guest.run([&] { events_release(guest.domain); })) << "twice is no harm";
+    events_destroy(guest.domain);
+    EXPECT_EQ(guest.domain.events, nullptr);
+    EXPECT_TRUE(events_create(guest.domain)); // for what comes after the test
+}
+
 } // namespace
 } // namespace hearth::test

@@ -178,6 +178,7 @@ class TlbModel {
         uint64_t loads = 0;
         std::set<Mfn> tables[5];
         std::set<Mfn> writable;
+        std::set<Mfn> reachable;
     };
     Cached cached_[machine_cpus];
 
@@ -192,30 +193,41 @@ class TlbModel {
                 continue;
             if (level > 1)
                 collect(c, entry.mfn(), level - 1);
-            else if (entry.writable() && is_ram(entry.mfn()))
-                c.writable.insert(entry.mfn());
+            else if (is_ram(entry.mfn()))
+                (entry.writable() ? c.writable : c.reachable).insert(entry.mfn());
         }
     }
 
 public:
+    /// The frames to which a CPU may still have a translation.
+    [[nodiscard]] std::set<Mfn> reachable(unsigned cpu) const {
+        std::set<Mfn> all = cached_[cpu].reachable;
+        all.insert(cached_[cpu].writable.begin(), cached_[cpu].writable.end());
+        return all;
+    }
     std::string check(Domain const& domain) {
+        return check([&](DomainId owner) { return owner == domain.id; });
+    }
+    /// Where the tables may be several domains'.
+    std::string check(std::function<bool(DomainId)> const& is_ours) {
         char line[160];
         for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
             Cached& c = cached_[cpu];
             host::CpuState const& state = host::cpu_state(cpu);
             if (state.cr3_loads != c.loads)
-                c = {state.cr3_loads, {}, {}};
+                c = {state.cr3_loads, {}, {}, {}};
             // Tables are walked afresh each time: the sets only grow until the next load.
             Cached now;
             collect(now, frame_of(PhysicalAddress{state.cr3}), 4);
             for (unsigned level = 1; level <= 4; ++level)
                 c.tables[level].merge(now.tables[level]);
             c.writable.merge(now.writable);
+            c.reachable.merge(now.reachable);
             for (unsigned level = 1; level <= 4; ++level)
                 for (Mfn const mfn : c.tables[level]) {
                     TypeWord const word = page_at(mfn).type_word();
                     bool const stays =
-                        page_at(mfn).state == PageState::guest && page_at(mfn).owner == domain.id;
+                        page_at(mfn).state == PageState::guest && is_ours(page_at(mfn).owner);
                     if (!stays && page_at(mfn).state == PageState::free)
                         continue; // flushed before anyone else gets it
                     if (!stays || (word.count() && word.type() != pv::table_type(level))) {

@@ -86,9 +86,11 @@ public:
     }
     /// The flags that say what is going on, wherever they are.
     uint16_t use_of(uint32_t reference) {
+        // The first status frame stays the same.
+        if (version_ == 2 && status_ == invalid_mfn)
+            status_ = status_frame(0);
         uint16_t const word =
-            version_ == 2 ? direct<uint16_t>(status_frame(reference / 2048))[reference % 2048]
-                          : v1(reference).flags;
+            version_ == 2 ? direct<uint16_t>(status_)[reference] : v1(reference).flags;
         return word & (abi::grant::reading | abi::grant::writing);
     }
     void grant(uint32_t reference, GrantGuest& to, Mfn frame, uint16_t flags = 0) {
@@ -124,6 +126,7 @@ public:
 private:
     unsigned version_ = 1;
     bool ended_ = false;
+    Mfn status_ = invalid_mfn;
     std::vector<Mfn> table_;
 };
 
