@@ -318,7 +318,9 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
     case MemoryOperation::maximum_gpfn: {
         auto const request = TRY(GuestPointer<abi::DomainIdArgument>{argument}.read());
         DomainRef const d = TRY(target_domain(c, request.domain));
-        return static_cast<int64_t>(d->shared_info ? d->shared_info->max_pfn : 0) - 1;
+        // The guest's own word, which is none before it has run; never an error's number.
+        uint64_t const frames = d->shared_info ? d->shared_info->max_pfn : 0;
+        return static_cast<int64_t>(std::clamp<uint64_t>(frames, 1, uint64_t{1} << 52) - 1);
     }
     case MemoryOperation::machphys_mfn_list:
         return give_m2p_frames(argument);

@@ -137,6 +137,9 @@ def iso(options):
 
 def demo(options):
     everything()
+    guests = options.guests if options.guests is not None else 0 if options.run is not None else 2
+    if guests and options.disk != "none":
+        options.dom0_cmdline = f"{options.dom0_cmdline} hearth.guests={guests}".strip()
     chosen = dict(cpus=options.cpus, memory=options.memory, cmdline=options.cmdline, dom0_cmdline=options.dom0_cmdline,
                   net=options.net, disk=options.disk, boot=options.boot, keep=options.keep)
     if options.boot != "kernel":
@@ -146,7 +149,7 @@ def demo(options):
     if options.run is not None:
         return demo_run(options, chosen)
 
-    say("starting QEMU (emulation: Domain 0 takes half a minute); `poweroff` ends it, control-A x at once")
+    say("starting QEMU (emulation: Domain 0 takes half a minute, each guest as long); `poweroff` ends it, control-A x at once")
     state = os.path.join(BUILD, "demo.vars")
     if options.boot == "uefi":
         chosen["firmware_state"] = shutil.copy(machine.OVMF % "VARS", state)
