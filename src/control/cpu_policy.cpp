@@ -124,11 +124,18 @@ Result<Answer> get_cpu_policy(Domain& d, abi::Domctl& op) {
     return Answer::argument;
 }
 
-/// Features can be taken away. What else the leaves say is the machine's to say.
+/// Features can be taken away. What else the leaves and registers say is the machine's to say.
 Result<Answer> set_cpu_policy(Domain& d, abi::Domctl& op) {
     auto const request = body_of<abi::DomctlCpuPolicy>(op);
-    if (d.hardware || request.leaf_count > most_leaves || request.msr_count != 0)
+    if (d.hardware || request.leaf_count > most_leaves || request.msr_count > most_msrs)
         return Errno::inval;
+    constexpr uint32_t platform_information = 0xce, arch_capabilities = 0x10a;
+    for (uint32_t i = 0; i < request.msr_count; ++i) {
+        auto const msr = TRY(GuestPointer<abi::MsrEntry>{request.msrs}.read(i));
+        if ((msr.index != platform_information && msr.index != arch_capabilities) ||
+            msr.flags != 0)
+            return Errno::inval;
+    }
     uint32_t allowed[feature_words];
     std::copy_n(d.settings.allowed_features, feature_words, allowed);
     GuestPointer<abi::CpuidLeaf> const leaves{request.leaves};

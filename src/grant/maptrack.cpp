@@ -50,7 +50,7 @@ void Maptrack::release(uint32_t handle) {
 void Maptrack::free_structures() {
     for (uint32_t i = 0; i < frames_.load(); ++i)
         free_frames(mfn_of(table_[i]), 0);
-    free_bytes(table_);
+    free_bytes(static_cast<void*>(table_));
 }
 
 } // namespace hearth

@@ -350,7 +350,7 @@ void GrantTable::close() {
 void GrantTable::free_structures() {
     for (uint32_t i = 0; chunks_ && i < frames(); ++i)
         free_bytes(chunks_[i]);
-    free_bytes(chunks_);
+    free_bytes(static_cast<void*>(chunks_));
     free_bytes(shared_);
     free_bytes(status_);
 }

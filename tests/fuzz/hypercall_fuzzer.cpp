@@ -6,7 +6,9 @@
 // -fork=1.
 #include "unit/frame_accounting.h"
 
+#include "abi/grant_table.h"
 #include "abi/operations.h"
+#include "grant/grant.h"
 
 extern "C" int LLVMFuzzerTestOneInput(uint8_t const* data, size_t size);
 extern "C" void guest_exception(hearth::Registers& frame);
@@ -32,6 +34,7 @@ public:
 class FuzzedGuest {
     static constexpr unsigned frame_count = 16;
     Guest guest_{2, 1};
+    Guest& peer_ = peer(); // grants it some of its frames
     Mfn frames_[frame_count];
     FrameAccounting accounting_{false};
     TlbModel tlb_;
@@ -61,7 +64,7 @@ class FuzzedGuest {
             return (frame(kind >> 3).raw() << page_shift) |
                    (in.number(1) | pte::present | pte::user);
         case 5:
-            return domid_self;
+            return kind & 8 ? peer_.domain.id : domid_self;
         case 6:
             return in.number(2);
         default:
@@ -108,10 +111,38 @@ class FuzzedGuest {
             *reinterpret_cast<uint64_t*>(direct<char>(target) + offset) = v;
     }
 
+    /// One for all inputs.
+    static Guest& peer() {
+        static Guest& guest = *new Guest;
+        return guest;
+    }
+    void grant_frames() {
+        static std::vector<Mfn> const frames = [] {
+            std::vector<Mfn> some;
+            for (unsigned i = 0; i < 32; ++i)
+                some.push_back(peer().new_frame());
+            return some;
+        }();
+        peer_.argument<abi::GrantSetupTable>() = {domid_self, 0,  1,
+                                                  {},         {}, Guest::argument_address + 0x100};
+        (void)peer_.hypercall(abi::Hypercall::grant_table_op,
+                              static_cast<uint64_t>(abi::GrantOperation::setup_table),
+                              Guest::argument_address, 1);
+        auto* const entries = direct<abi::GrantEntryV1>(Mfn{peer_.argument<uint64_t>(0x100)});
+        for (uint16_t i = 0; i < 32; ++i)
+            entries[i] = {static_cast<uint16_t>(abi::grant::permit_access | (i & 4)),
+                          guest_.domain.id, static_cast<uint32_t>(frames[i].raw())};
+    }
+
 public:
+    ~FuzzedGuest() {
+        // The guest itself may be dead.
+        (void)peer_.run([&] { grants_release(guest_.domain); });
+    }
     FuzzedGuest() {
         for (Mfn& f : frames_)
             f = guest_.new_frame();
+        grant_frames();
         for (auto& trap : guest_.vcpu().traps)
             trap = {0x1000, 0xe033, 3};
         guest_.vcpu().syscall_callback = {0x2000, false};
@@ -140,9 +171,11 @@ public:
         default:
             guest_.argument<uint64_t>(in.number(2) & 0xff8) = value(in);
         }
-        std::string problem = accounting_.check(guest_);
+        std::string problem = accounting_.check({&guest_, &peer_});
         if (problem.empty())
-            problem = tlb_.check(guest_.domain);
+            problem = tlb_.check([&](DomainId owner) {
+                return owner == guest_.domain.id || owner == peer_.domain.id;
+            });
         if (!problem.empty()) {
             fprintf(stderr, "%s\n", problem.c_str());
             abort();
