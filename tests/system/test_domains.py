@@ -1,4 +1,5 @@
 """What people do with guests, by Debian's unmodified toolstack: one Domain 0, guests come and go."""
+import itertools
 import re
 
 import pytest
@@ -34,25 +35,30 @@ def create(dom0, name, **options):
     """A guest whose console is heard from its first line on."""
     path = configure(dom0, name, **options)
     dom0.check(f"xl create -p {path}", timeout=120)
-    # What is typed goes through a pipe; what is heard, into a file.
-    dom0.check(f"rm -f /tmp/{name}.in; mkfifo /tmp/{name}.in; (sleep 10000 >/tmp/{name}.in &); "
-               f"(xl console {name} </tmp/{name}.in >/tmp/{name}.out 2>&1 &); xl unpause {name}")
+    # Straight from the daemon's terminal: xl console takes no input from anything but a terminal of its own.
+    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; "
+               f"(cat $tty >/tmp/{name}.out 2>/dev/null &); xl unpause {name}")
     heard(dom0, name, "guest: up")
+    heard(dom0, name, "guest:/# ")
 
 
-def heard(dom0, name, what, seconds=120):
-    """Waits until a guest's console has said so; what it said."""
-    status, _ = dom0.run(f"timeout {seconds} sh -c 'until grep -q \"{what}\" /tmp/{name}.out; do sleep 0.2; done'", timeout=seconds + 30)
-    said = dom0.check(f"cat /tmp/{name}.out | tr -d '\\r' | tail -n 60 | sed 's/^/  /'")
+def heard(dom0, name, what, seconds=120, since="guest: up"):
+    """Waits until a guest's console has said so; what it said since then."""
+    status, _ = dom0.run(f"timeout {seconds} sh -c 'until grep -qF \"{what}\" /tmp/{name}.out; do sleep 0.2; done'", timeout=seconds + 30)
+    said = dom0.check(f"tr -d '\\r' </tmp/{name}.out | sed -n '/{since}/,$p' | tail -n 100 | sed 's/^/  /'")
     assert status == 0, said
     return said
 
 
+MARKS = itertools.count(1)
+
+
 def in_guest(dom0, name, command, seconds=60):
     """The output of a command, typed on a guest's console."""
-    mark = f"done-{abs(hash(command)) % 10**8}"
-    dom0.check(f": >/tmp/{name}.out; echo '{command}; echo {mark[:4]}\"\"{mark[4:]}' >/tmp/{name}.in")
-    return heard(dom0, name, mark, seconds)
+    number = next(MARKS)
+    # The quotes keep what is typed apart from what is printed.
+    dom0.check(f"echo 'echo begin\"\"-{number}-; {command}; echo end\"\"-{number}-' >/tmp/{name}.tty")
+    return heard(dom0, name, f"end-{number}-", seconds, since=f"begin-{number}-")
 
 
 def domains(dom0):
@@ -123,7 +129,7 @@ def test_what_is_asked_of_a_running_guest_happens(dom0):
 def test_guest_that_crashes_is_kept_and_dumped(dom0):
     create(dom0, "crashes")
     in_guest(dom0, "crashes", "echo 1 >/proc/sys/kernel/sysrq")
-    dom0.check("echo 'echo c >/proc/sysrq-trigger' >/tmp/crashes.in; "
+    dom0.check("echo 'echo c >/proc/sysrq-trigger' >/tmp/crashes.tty; "
                "timeout 60 sh -c 'until xl list crashes | grep -q -- ---sc-; do sleep 0.2; done'", timeout=90)
     dom0.check("xl destroy crashes")
 
