@@ -52,14 +52,14 @@ public:
         if (revision >= 2 && bytes.size() >= new_root_size && extended.address.raw() != 0) {
             if (!sums_to_zero(bytes.first(new_root_size)))
                 warn("RSDP: wrong extended checksum");
-            else if (read_list(extended, signature("XSDT")))
-                return {};
+            else if (is_list(extended, signature("XSDT")))
+                return read_list(extended);
             else
                 warn("XSDT: unreadable or wrong checksum");
         }
-        if (!read_list(old, signature("RSDT")))
+        if (!is_list(old, signature("RSDT")))
             return Errno::io;
-        return {};
+        return read_list(old);
     }
 
 private:
@@ -84,20 +84,30 @@ private:
         return Bytes{root_}.first(bytes.size());
     }
 
-    /// All of a table, or nothing when a part is unreadable or the checksum wrong.
-    Bytes sound_table(PhysicalAddress address) {
+    /// All of a table, or nothing when its length is absurd or a part unreadable.
+    Bytes whole_table(PhysicalAddress address) {
         constexpr uint32_t largest = 16_MiB;
         auto length = load_or_zero<uint32_t>(memory_.view(address, header_size), 4);
         if (length < header_size || length > largest)
             return {};
-        auto table = memory_.view(address, length);
-        return sums_to_zero(table) ? table : Bytes{};
+        return memory_.view(address, length);
     }
 
-    bool read_list(TableList list, Signature expected) {
-        auto bytes = list.address.raw() != 0 ? sound_table(list.address) : Bytes{};
+    /// The RSDT is the last resort, so a wrong checksum is no reason not to try it.
+    bool is_list(TableList list, Signature expected) {
+        auto bytes = list.address.raw() != 0 ? whole_table(list.address) : Bytes{};
         if (load<Signature>(bytes, 0) != expected)
             return false;
+        if (sums_to_zero(bytes))
+            return true;
+        if (list.entry_size == 8)
+            return false;
+        warn("RSDT: wrong checksum, used all the same");
+        return true;
+    }
+
+    Result<> read_list(TableList list) {
+        auto bytes = whole_table(list.address);
         constexpr uint64_t most = 256;
         uint64_t count = (bytes.size() - header_size) / list.entry_size;
         if (count > most) {
@@ -112,31 +122,41 @@ private:
             if (address.raw() != 0)
                 read_table(address);
         }
-        return true;
+        return {};
     }
 
     void read_table(PhysicalAddress address) {
         struct Parser {
             Signature signature;
             void (*parse)(Bytes, Tables&);
-            std::string_view broken;
+            std::string_view wrong_length;
+            std::string_view wrong_sum;
             std::string_view repeated;
         };
         static constexpr Parser parsers[] = {
-            {signature("APIC"), parse_madt, "MADT: wrong length or checksum", "MADT: a second one"},
-            {signature("FACP"), parse_fadt, "FADT: wrong length or checksum", "FADT: a second one"},
-            {signature("HPET"), parse_hpet, "HPET: wrong length or checksum", ""},
-            {signature("MCFG"), parse_mcfg, "MCFG: wrong length or checksum", "MCFG: a second one"},
-            {signature("SRAT"), parse_srat, "SRAT: wrong length or checksum", "SRAT: a second one"},
+            {signature("APIC"), parse_madt, "MADT: wrong length",
+             "MADT: wrong checksum, used all the same", "MADT: a second one"},
+            {signature("FACP"), parse_fadt, "FADT: wrong length",
+             "FADT: wrong checksum, used all the same", "FADT: a second one"},
+            {signature("HPET"), parse_hpet, "HPET: wrong length",
+             "HPET: wrong checksum, used all the same", ""},
+            {signature("MCFG"), parse_mcfg, "MCFG: wrong length",
+             "MCFG: wrong checksum, used all the same", "MCFG: a second one"},
+            {signature("SRAT"), parse_srat, "SRAT: wrong length",
+             "SRAT: wrong checksum, used all the same", "SRAT: a second one"},
         };
         auto name = load<Signature>(memory_.view(address, header_size), 0);
         if (!name)
             return warn("a table that cannot be read");
         auto const* parser = std::ranges::find(parsers, *name, &Parser::signature);
         bool known = parser != std::end(parsers);
-        auto table = sound_table(address);
-        if (table.empty())
-            return warn(known ? parser->broken : "a table with a wrong length or checksum");
+        auto table = whole_table(address);
+        bool sound = sums_to_zero(table);
+        if (table.empty() || (!known && !sound))
+            return warn(known ? parser->wrong_length : "a table with a wrong length or checksum");
+        // Careless vendors are more common than damage, and Linux believes these, too.
+        if (!sound)
+            warn(parser->wrong_sum);
         bool first = tables_.find(*name) == nullptr;
         tables_.tables.add({*name, address, static_cast<uint32_t>(table.size())});
         if (!known)

@@ -40,7 +40,7 @@ constexpr Signature signature(char const (&text)[5]) {
     return {text[0], text[1], text[2], text[3]};
 }
 
-/// A table whose checksum is right.
+/// A table that could be read; its checksum is right unless there is a warning about it.
 struct TableLocation {
     Signature signature{};
     PhysicalAddress address;
@@ -149,7 +149,7 @@ struct CpuAffinity {
 };
 
 struct Tables {
-    /// All tables with a right checksum, for those who parse others (DMAR, IVRS) themselves.
+    /// All tables, for those who parse others (DMAR, IVRS) themselves.
     FixedList<TableLocation, 64> tables;
 
     bool has_madt = false;

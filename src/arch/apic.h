@@ -15,7 +15,9 @@ inline constexpr uint8_t vector_flush = 0xfa;
 inline constexpr uint8_t vector_error = 0xfe;
 inline constexpr uint8_t vector_spurious = 0xff;
 
-/// Once, before apic_initialise_cpu: `registers` as found in the MADT. True if in x2APIC mode.
+/// Where the processor has its registers. The MADT says so, too, but need not know.
+PhysicalAddress apic_address();
+/// Once, before apic_initialise_cpu: `registers` as mapped. True if in x2APIC mode.
 bool apic_setup(void* registers, bool allow_x2apic);
 void apic_initialise_cpu();
 uint32_t apic_id();

@@ -6,6 +6,7 @@
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 #include "memory/layout.h"
+#include "memory/page.h"
 #include "memory/tlb.h"
 #include "pv/address_space.h"
 #include "pv/domain.h"
@@ -135,6 +136,27 @@ uint64_t units(uint64_t start, uint64_t end, uint64_t unit) {
 uint64_t tables_for(uint64_t start, uint64_t end) {
     return units(start, end, uint64_t{1} << 21) + units(start, end, uint64_t{1} << 30) +
            units(start, end, uint64_t{1} << 39);
+}
+
+/// No sum of sizes and addresses in the plan may wrap around, nor may Domain 0 start with addresses
+/// that are not for guests.
+BootResult<> check_addresses(KernelImage const& kernel, uint64_t ramdisk_size, uint64_t pages) {
+    constexpr uint64_t tables_and_slack = 64_MiB; // for the mapping of as much as fits 4 TiB
+    if (pages > frame_limit().raw())
+        return BootError{"not enough memory for Domain 0: lower dom0_mem="};
+    uint64_t const kernel_size = kernel.end - kernel.virt_base;
+    if (kernel_size > pages * page_size)
+        return BootError{"the kernel and its ramdisk need more memory than dom0_mem= gives"};
+    uint64_t const p2m_size = align_up(pages * 8, page_size);
+    uint64_t const mapped = kernel_size + (kernel.mod_start_pfn ? 0 : ramdisk_size) +
+                            (kernel.init_p2m ? 0 : p2m_size) + tables_and_slack;
+    if (!is_aligned(kernel.virt_base, page_size) ||
+        !layout::guest_range_ok(kernel.virt_base, mapped))
+        return BootError{"the kernel is made for addresses that no guest can have"};
+    if (kernel.init_p2m && (!is_aligned(*kernel.init_p2m, page_size) ||
+                            !layout::guest_range_ok(*kernel.init_p2m, p2m_size)))
+        return BootError{"the kernel wants its P2M at an address that no guest can have"};
+    return {};
 }
 
 Plan make_plan(KernelImage const& kernel, uint64_t ramdisk_size, uint64_t pages) {
@@ -303,6 +325,7 @@ void UnpackedKernel::release() {
 BootResult<Domain*> build_domain0(Domain0Request const& request, void (*gone)()) {
     UnpackedKernel kernel;
     TRY(kernel.unpack(request.kernel_file));
+    TRY(check_addresses(kernel.image, request.ramdisk.size(), request.pages));
     auto const made = pv::create_domain(0, true, {.vcpus = request.vcpus});
     if (!made || !create_guest_vcpus(**made))
         return BootError{"not enough memory for Domain 0's own structures"};

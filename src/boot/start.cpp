@@ -28,6 +28,7 @@
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
+#include "memory/layout.h"
 #include "memory/paging.h"
 #include "memory/tlb.h"
 #include "pv/contents.h"
@@ -178,11 +179,31 @@ uint64_t find_trampoline_page() {
     return 0;
 }
 
-void keep(PhysicalAddress start, uint64_t size) {
-    uint64_t const first = align_down(start.raw(), page_size);
-    if (!usable_memory.reserve(PhysicalAddress{first},
-                               align_up(start.raw() + size, page_size) - first))
+void limit_memory(uint64_t bytes) {
+    if (!usable_memory.limit_usable(bytes))
         stop("the memory map is too fragmented");
+}
+
+/// Keeps whole pages from being given out; how many bytes that is.
+uint64_t keep(PhysicalAddress start, uint64_t size) {
+    uint64_t const first = align_down(start.raw(), page_size);
+    uint64_t const bytes = align_up(start.raw() + size, page_size) - first;
+    if (!usable_memory.reserve(PhysicalAddress{first}, bytes))
+        stop("the memory map is too fragmented");
+    return bytes;
+}
+
+/// Each module has to lie in memory that nobody else has: what it lies in is given away later.
+uint64_t keep_modules() {
+    uint64_t bytes = 0;
+    for (BootModule const& module : boot_info.modules()) {
+        if (module.size == 0)
+            continue;
+        if (!usable_memory.covers(module.start, module.size, MemoryType::usable))
+            stop("a module does not lie in memory of its own, says the boot loader");
+        bytes += keep(module.start, module.size);
+    }
+    return bytes;
 }
 
 /// The console's own needs, now that there is memory: the screen mapped anew, and a ring of the
@@ -205,6 +226,8 @@ MemoryReady take_memory(Told const& told) {
         add_machine_memory(r.start.raw(), r.size, static_cast<uint32_t>(r.type));
     boot_info.memory_map.normalise();
     usable_memory = boot_info.memory_map;
+    // Whatever is said to lie where no processor or no mapping of ours reaches is of no use.
+    limit_memory(std::min(uint64_t{1} << physical_address_bits(), layout::direct_map_size));
     MemoryReady ready{find_trampoline_page()};
     keep(PhysicalAddress{0}, low_memory_end);
     static constinit RamRange ram[MemoryMap::capacity]{};
@@ -212,25 +235,21 @@ MemoryReady take_memory(Told const& told) {
     for (MemoryRegion const& r : usable_memory)
         if (r.type == MemoryType::usable)
             ram[ranges++] = {Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift}};
+    uint64_t const image_bytes = keep(image_start(), image_end().raw() - image_start().raw());
+    uint64_t const module_bytes = keep_modules();
     // All of it is mapped, since modules may lie anywhere; mem= limits what is given out.
     if (told.options.mem)
-        (void)usable_memory.limit_usable(*told.options.mem);
-    uint64_t const total = usable_memory.usable_bytes();
-    uint64_t module_bytes = 0;
-    keep(image_start(), image_end().raw() - image_start().raw());
-    for (BootModule const& module : boot_info.modules())
-        module_bytes += align_up(module.size, page_size);
-    for (BootModule const& module : boot_info.modules())
-        keep(module.start, align_up(module.size, page_size));
+        limit_memory(*told.options.mem);
+    uint64_t const free = usable_memory.usable_bytes();
     EarlyAllocator early;
     build_hypervisor_tables({ram, ranges}, early);
     for (MemoryRegion const& r : usable_memory)
         if (r.type == MemoryType::usable)
             donate_frames(Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift});
     settle_console(told);
-    uint64_t const usable = usable_memory.usable_bytes();
-    log_info("memory: {} MiB in {} ranges; Hearth keeps {} KiB of it", total >> 20, ranges,
-             (total - usable - module_bytes) >> 10);
+    uint64_t const kept = free - usable_memory.usable_bytes() + image_bytes;
+    log_info("memory: {} MiB in {} ranges; Hearth keeps {} KiB of it",
+             (free + image_bytes + module_bytes) >> 20, ranges, kept >> 10);
     return ready;
 }
 
@@ -260,15 +279,17 @@ TablesRead read_firmware_tables() {
 struct InterruptsReady {};
 
 InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
-    auto const registers = map_device(acpi_tables.local_apic_address, page_size);
+    PhysicalAddress const address = arch::apic_address();
+    auto const registers = map_device(address, page_size);
     if (!registers)
-        stop("no memory to map the local APIC");
+        stop("the local APIC's registers cannot be mapped");
+    if (acpi_tables.has_madt && acpi_tables.local_apic_address != address)
+        log_warning("ACPI: MADT: the local APIC is not at {:x}", acpi_tables.local_apic_address);
     irq_silence_legacy_controllers();
     bool const x2apic = arch::apic_setup(*registers, told.options.x2apic.value_or(true));
     arch::apic_initialise_cpu();
     cpu_block(0).apic_id = arch::apic_id();
-    log_info("local APIC {} at {:x}{}", arch::apic_id(), acpi_tables.local_apic_address,
-             x2apic ? ", x2APIC mode" : "");
+    log_info("local APIC {} at {:x}{}", arch::apic_id(), address, x2apic ? ", x2APIC mode" : "");
 
     IoApicDescription controllers[16];
     size_t count = 0;
@@ -293,13 +314,20 @@ struct TimeReady {
 
 ReferenceCounter choose_reference() {
     acpi::FixedHardware const& fixed = acpi_tables.fixed;
-    if (acpi_tables.hpet)
-        if (auto const mapped = map_device(acpi_tables.hpet->address, page_size))
-            if (ReferenceCounter const hpet = hpet_counter(*mapped); hpet.read)
-                return hpet;
-    if (fixed.pm_timer.present() && fixed.pm_timer.space == acpi::RegisterAddress::Space::ports)
-        return pm_timer_counter(static_cast<uint16_t>(fixed.pm_timer.address),
-                                fixed.pm_timer_32_bits);
+    if (acpi_tables.hpet) {
+        auto const mapped = map_device(acpi_tables.hpet->address, page_size);
+        if (ReferenceCounter const hpet = mapped ? hpet_counter(*mapped) : ReferenceCounter{};
+            counts(hpet))
+            return hpet;
+        log_warning("ACPI: HPET: nothing counts at {:x}", acpi_tables.hpet->address);
+    }
+    if (fixed.pm_timer.present() && fixed.pm_timer.space == acpi::RegisterAddress::Space::ports) {
+        auto const port = static_cast<uint16_t>(fixed.pm_timer.address);
+        ReferenceCounter const timer = pm_timer_counter(port, fixed.pm_timer_32_bits);
+        if (counts(timer))
+            return timer;
+        log_warning("ACPI: FADT: nothing counts at port {:x}", port);
+    }
     return pit_counter();
 }
 
@@ -369,9 +397,12 @@ CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady const&) {
 // ------------------------------------------------------------------------------------------------------
 
 void modules_are_free() {
-    for (BootModule const& module : boot_info.modules())
-        donate_frames(Mfn{align_up(module.start.raw(), page_size) >> page_shift},
-                      Mfn{(module.start.raw() + module.size) >> page_shift});
+    for (BootModule const& module : boot_info.modules()) {
+        Mfn const first{align_up(module.start.raw(), page_size) >> page_shift};
+        Mfn const end{(module.start.raw() + module.size) >> page_shift};
+        if (first < end)
+            donate_frames(first, end);
+    }
 }
 
 Bytes contents(BootModule const& module) {
@@ -431,6 +462,17 @@ void hand_over_devices(Told const& told) {
         keep_port(told.options.com2);
 }
 
+/// For serial ports that have no interrupt: looks for keys every 10 ms.
+void poll_console() {
+    constexpr uint64_t period = 10'000'000;
+    [[clang::no_destroy]] static constinit Timer timer{[](void*) {
+                                                           console_poll_input();
+                                                           timer.set(now_ns() + period);
+                                                       },
+                                                       nullptr};
+    timer.set(now_ns() + period);
+}
+
 void connect_console(Domain& domain0) {
     static constinit Domain* listener = nullptr;
     listener = &domain0;
@@ -439,13 +481,22 @@ void connect_console(Domain& domain0) {
          .debug_key = handle_debug_key});
     uint8_t lines[2];
     unsigned const count = console_interrupt_lines(lines);
+    bool poll = false;
     for (unsigned i = 0; i < count; ++i) {
+        if (lines[i] == 0) {
+            poll = true;
+            continue;
+        }
         unsigned const gsi = gsi_of_isa(lines[i]);
         set_console_line(gsi);
-        if (!irq_bind(gsi, [](void*, unsigned) { console_poll_input(); }, nullptr))
-            log_warning("console: no interrupt for the serial port's line {}", gsi);
+        if (!irq_bind(gsi, [](void*, unsigned) { console_poll_input(); }, nullptr)) {
+            log_warning("console: no interrupt for the serial port's line {}: polling", gsi);
+            poll = true;
+        }
     }
     console_enable_input();
+    if (poll)
+        poll_console();
 }
 
 /// All that came before was long enough to measure the clock well; Domain 0 hears only of the

@@ -48,9 +48,6 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
 }
 
 std::string_view enabled_features() { return names.view(); }
-unsigned physical_address_bits() {
-    return cpuid(0x80000000).eax >= 0x80000008 ? cpuid(0x80000008).eax & 0xff : 36;
-}
 bool has_tsc_deadline() { return cpuid(1).ecx & bit(24); }
 
 } // namespace hearth

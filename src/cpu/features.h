@@ -15,6 +15,5 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu);
 /// What is in use, for the log.
 std::string_view enabled_features();
 bool has_tsc_deadline();
-unsigned physical_address_bits();
 
 } // namespace hearth

@@ -114,6 +114,22 @@ void release_vector(Irq& irq) {
     irq.vector = 0;
 }
 
+/// nodev: there is none, or its interrupts have numbers beyond ours.
+Result<IoApic> find_io_apic(IoApicDescription const& description) {
+    IoApic io_apic;
+    io_apic.registers =
+        static_cast<uint32_t volatile*>(TRY(map_device(description.registers, page_size)));
+    io_apic.physical = description.registers.raw();
+    io_apic.first_gsi = description.first_gsi;
+    uint32_t const version = io_apic.read(reg_version);
+    // The index reads back as written; an address where nothing answers does not.
+    if (io_apic.registers[0] != reg_version || version == 0 || version == ~0u ||
+        io_apic.first_gsi >= irq_limit / 2)
+        return Errno::nodev;
+    io_apic.pins = (version >> 16 & 0xff) + 1;
+    return io_apic;
+}
+
 } // namespace
 
 void irq_silence_legacy_controllers() {
@@ -134,14 +150,15 @@ void irq_initialise(std::span<IoApicDescription const> io_apics,
                     std::span<IsaOverride const> overrides) {
     std::fill(std::begin(c.by_vector), std::end(c.by_vector), none);
     for (IoApicDescription const& description : io_apics) {
-        auto mapped = map_device(description.registers, page_size);
-        if (!mapped || c.io_apic_count == max_io_apics)
+        if (c.io_apic_count == max_io_apics)
+            break;
+        auto const found = find_io_apic(description);
+        if (!found) {
+            log_warning("ACPI: MADT: no IO-APIC at {:x} for interrupt {} on", description.registers,
+                        description.first_gsi);
             continue;
-        IoApic& io_apic = c.io_apics[c.io_apic_count++];
-        io_apic.registers = static_cast<uint32_t volatile*>(*mapped);
-        io_apic.physical = description.registers.raw();
-        io_apic.first_gsi = description.first_gsi;
-        io_apic.pins = (io_apic.read(reg_version) >> 16 & 0xff) + 1;
+        }
+        IoApic const& io_apic = c.io_apics[c.io_apic_count++] = *found;
         c.gsi_limit =
             std::min(irq_limit / 2, std::max(c.gsi_limit, io_apic.first_gsi + io_apic.pins));
         for (unsigned pin = 0; pin < io_apic.pins; ++pin) {

@@ -174,9 +174,19 @@ Pte hypervisor_translation(uint64_t address) {
     return entry;
 }
 
+unsigned physical_address_bits() {
+    return arch::cpuid(0x80000000).eax >= 0x80000008 ? arch::cpuid(0x80000008).eax & 0xff : 36;
+}
+
 Result<void*> map_device(PhysicalAddress start, uint64_t size) {
     uint64_t const offset = start.raw() & page_mask;
     uint64_t const pages = pages_for(offset + size);
+    uint64_t const end = frame_of(start).raw() + pages;
+    if (end > uint64_t{1} << (physical_address_bits() - page_shift))
+        return Errno::inval;
+    for (uint64_t i = 0; i < pages; ++i)
+        if (is_ram(frame_of(start) + i))
+            return Errno::inval;
     uint64_t const address = next_device_address;
     next_device_address += (pages + 1) * page_size;
     for (uint64_t i = 0; i < pages; ++i)

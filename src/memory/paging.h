@@ -42,7 +42,10 @@ Result<> map_hypervisor_page(uint64_t address, Mfn mfn, uint64_t flags);
 void unmap_hypervisor_page(uint64_t address);
 /// Where the entry for `address` leads; not present when nowhere.
 Pte hypervisor_translation(uint64_t address);
-/// Maps device registers, uncached, for good.
+/// How many bits of a physical address the processor knows.
+unsigned physical_address_bits();
+/// Maps device registers, uncached, for good. inval: where memory lies, or no address of this
+/// processor's.
 Result<void*> map_device(PhysicalAddress start, uint64_t size);
 
 /// The 16 top-level entries that every address space shares. They never change.

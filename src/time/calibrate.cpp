@@ -60,6 +60,18 @@ ReferenceCounter pit_counter() {
     return {read_pit, 1'193'182, 0xffff};
 }
 
+bool counts(ReferenceCounter const& counter) {
+    constexpr unsigned reads =
+        10'000; // each takes as long as a port or a bus does: a tick at least
+    if (!counter.read)
+        return false;
+    uint64_t const first = counter.read();
+    for (unsigned i = 0; i < reads; ++i)
+        if (((counter.read() - first) & counter.mask) != 0)
+            return true;
+    return false;
+}
+
 Calibration Calibration::begin(ReferenceCounter const& reference) {
     Calibration c;
     c.reference_ = reference;

@@ -25,7 +25,7 @@ def dom0():
         yield booted
 
 
-def configure(dom0, name, memory=96, vcpus=1, address=9, more=""):
+def configure(dom0, name, memory=128, vcpus=1, address=9, more=""):
     text = GUEST.format(name=name, memory=memory, vcpus=vcpus, address=address, more=more)
     dom0.check(f"cat >/tmp/{name}.cfg <<'END'\n{text}\nEND")
     return f"/tmp/{name}.cfg"
@@ -84,7 +84,7 @@ def test_domain_0_alone(dom0):
 
 def test_guest_with_two_vcpus_lives_and_dies(dom0):
     create(dom0, "lives", vcpus=2)
-    assert domains(dom0)["lives"][1:3] == ["96", "2"]
+    assert domains(dom0)["lives"][1:3] == ["128", "2"]
     assert "  2" in in_guest(dom0, "lives", "nproc").splitlines()
     assert "xen" in in_guest(dom0, "lives", "cat /sys/hypervisor/type")
     dom0.check("xl pause lives")
@@ -102,12 +102,12 @@ def test_guest_with_two_vcpus_lives_and_dies(dom0):
 def test_disk_and_network(dom0):
     dom0.check("truncate -s 32M /tmp/disk.img")
     create(dom0, "devices", address=7, more='disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]')
-    said = in_guest(dom0, "devices", "dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null; sha1sum </tmp/data; "
+    said = in_guest(dom0, "devices", "dd if=/dev/urandom of=/tmp/data bs=1M count=4 2>/dev/null; sha1sum </tmp/data; "
                     "dd if=/tmp/data of=/dev/xvda bs=1M oflag=direct 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches; "
-                    "dd if=/dev/xvda bs=1M count=8 2>/dev/null | sha1sum")
+                    "dd if=/dev/xvda bs=1M count=4 2>/dev/null | sha1sum")
     sums = re.findall(r"\b[0-9a-f]{40}\b", said)
     assert len(sums) == 2 and sums[0] == sums[1], said
-    dom0.check(f"dd if=/tmp/disk.img bs=1M count=8 2>/dev/null | sha1sum | grep {sums[0]}")
+    dom0.check(f"dd if=/tmp/disk.img bs=1M count=4 2>/dev/null | sha1sum | grep {sums[0]}")
     assert " 0% packet loss" in in_guest(dom0, "devices", "ping -c 2 192.168.77.1")
     assert " 0% packet loss" in dom0.check("ping -c 2 192.168.77.7")
     dom0.check("xl shutdown -w devices", timeout=120)
@@ -115,7 +115,7 @@ def test_disk_and_network(dom0):
 
 
 def test_what_is_asked_of_a_running_guest_happens(dom0):
-    create(dom0, "asked", memory=128)
+    create(dom0, "asked")
     dom0.check("xl mem-set asked 100; timeout 30 sh -c 'until xl list asked | grep -q \" 100 \"; do sleep 0.2; done'", timeout=60)
     dom0.check("xl mem-set asked 128; timeout 30 sh -c 'until xl list asked | grep -q \" 128 \"; do sleep 0.2; done'", timeout=60)
     dom0.check("xl rename asked renamed")
@@ -148,7 +148,7 @@ def test_mistakes_are_named_and_leave_nothing(dom0):
 
 
 def test_nothing_is_left_of_guests_that_came_and_went(dom0, slow):
-    path = configure(dom0, "mayfly", memory=64, vcpus=2)
+    path = configure(dom0, "mayfly", memory=96, vcpus=2)
     once = f"xl create -q {path} && xl destroy mayfly"
     dom0.check(once, timeout=120)
     before = free_pages(dom0)

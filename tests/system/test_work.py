@@ -68,12 +68,13 @@ def clock_offset(dom0):
 
 
 def test_clock_keeps_the_hosts_pace(dom0, slow):
-    seconds = 180 if slow else 20
+    seconds = 300 if slow else 20
     begun, before = time.time(), min(clock_offset(dom0) for _ in range(2))
     time.sleep(seconds)
     passed = time.time() - begun
     # What a sample waited on its way makes the offset larger, never smaller: on a busy machine, ask again.
     drift = min(clock_offset(dom0) for _ in range(3)) - before
+    print(f"drift: {drift * 1000:.1f} ms in {passed:.0f} s")
     # The firmware's clock counts whole seconds, so nobody can set Domain 0's finer than that.
     assert abs(before) < 2, f"Domain 0's clock was {before:.3f} s off"
     assert abs(drift) < 0.05, f"{drift * 1000:.1f} ms in {passed:.0f} s, {drift / passed * 1e6:.0f} ppm"

@@ -110,12 +110,12 @@ menuentry "Debian 12 on Hearth" {{
 """
 
 
-def make_iso(path, hypervisor_words, dom0_words):
+def make_iso(path, hypervisor_words, dom0_words, initrd=DOM0 + "/initrd"):
     """A GRUB image for BIOS and UEFI. GRUB leaves the file's name out, so the words are the command line."""
     tree = path + ".tree"
     shutil.rmtree(tree, ignore_errors=True)
     os.makedirs(os.path.join(tree, "boot/grub"))
-    for source, name in [(machine.hypervisor(), "hearth"), (DOM0 + "/vmlinuz", "vmlinuz"), (DOM0 + "/initrd", "initrd")]:
+    for source, name in [(machine.hypervisor(), "hearth"), (DOM0 + "/vmlinuz", "vmlinuz"), (initrd, "initrd")]:
         shutil.copy(source, os.path.join(tree, "boot", name))
     with open(os.path.join(tree, "boot/grub/grub.cfg"), "w") as file:
         file.write(MENU.format(hypervisor=hypervisor_words, dom0=dom0_words))

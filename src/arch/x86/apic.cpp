@@ -44,6 +44,11 @@ void send_command(uint32_t target, uint32_t command) {
 
 } // namespace
 
+PhysicalAddress apic_address() {
+    constexpr uint64_t address_bits = 0x000ffffffffff000;
+    return PhysicalAddress{read_msr(msr::apic_base) & address_bits};
+}
+
 bool apic_setup(void* registers, bool allow_x2apic) {
     mmio = static_cast<uint32_t volatile*>(registers);
     uint64_t const base = read_msr(msr::apic_base);

@@ -104,6 +104,17 @@ event_entry:                            // events are looked for, never waited f
         push    %rax
         mov     $23, %eax
         syscall
+        .globl nmi_entry, nmi_count
+nmi_entry:                              // counted, and back
+        incq    nmi_count(%rip)
+        pop     %rcx
+        pop     %r11
+        push    $0
+        push    %rcx
+        push    %r11
+        push    %rax
+        mov     $23, %eax
+        syscall
 failsafe_entry:
         pop     %rcx
         pop     %r11
@@ -149,4 +160,6 @@ guest_stack:
 guest_stack_end:
         .globl probe_stack
 probe_stack:
+        .skip 8
+nmi_count:
         .skip 8

@@ -1,0 +1,267 @@
+// What Debian's kernel seldom or never asks for: NMIs, the old timer calls, pages cleared and
+// copied by the hypervisor, the task-switched flag, local descriptor tables, and calls on other
+// domains.
+#include "abi/event_channel.h"
+#include "library/guest.h"
+
+char const guest_name[] = "services";
+using namespace guest;
+using namespace hearth::abi;
+
+extern "C" {
+extern char nmi_entry[];
+extern uint64_t volatile nmi_count;
+}
+
+namespace {
+
+constexpr int64_t perm = -1, noent = -2, srch = -3, inval = -22, nosys = -38;
+constexpr uint64_t millisecond = 1'000'000;
+
+SharedInfo volatile* shared;
+
+uint64_t read_tsc() {
+    uint32_t low, high;
+    asm volatile("rdtsc" : "=a"(low), "=d"(high));
+    return uint64_t{high} << 32 | low;
+}
+
+/// System time, as public/xen.h says to compute it. It is one function of the TSC for ever, so no
+/// version is looked at.
+uint64_t now() {
+    VcpuTimeInfo const volatile& time = shared->vcpu_info[0].time;
+    uint64_t delta = read_tsc() - time.tsc_timestamp;
+    delta = time.tsc_shift >= 0 ? delta << time.tsc_shift : delta >> -time.tsc_shift;
+    return time.system_time +
+           static_cast<uint64_t>(static_cast<unsigned __int128>(delta) * time.tsc_to_system_mul >>
+                                 32);
+}
+
+bool take_event(uint32_t port) {
+    uint64_t const mask = uint64_t{1} << port % 64;
+    return (__atomic_fetch_and(&shared->event_pending[port / 64], ~mask, __ATOMIC_SEQ_CST) &
+            mask) != 0;
+}
+
+/// Whether the event comes within the time.
+bool comes(uint32_t port, uint64_t nanoseconds) {
+    for (uint64_t const end = now() + nanoseconds; now() < end;)
+        if (take_event(port))
+            return true;
+    return take_event(port);
+}
+
+int64_t vcpu_op(VcpuOperation operation, uint64_t vcpu, void const* argument) {
+    return hypercall(Hypercall::vcpu_op, static_cast<uint64_t>(operation), vcpu,
+                     reinterpret_cast<uint64_t>(argument));
+}
+
+void timers() {
+    BindVirq timer{virq_timer, 0, 0};
+    EXPECT(hypercall(Hypercall::event_channel_op, static_cast<uint64_t>(EventOperation::bind_virq),
+                     &timer) == 0);
+    EventStatus status{0x7ff0, 0, timer.port, 0, 0, {}};
+    EXPECT(hypercall(Hypercall::event_channel_op, static_cast<uint64_t>(EventOperation::status),
+                     &status) == 0);
+    EXPECT(status.status == static_cast<uint32_t>(EventState::virq) &&
+           status.detail[0] == virq_timer);
+    // A domain starts with a periodic timer, for those who have never heard of another.
+    EXPECT(vcpu_op(VcpuOperation::stop_periodic_timer, 0, nullptr) == 0);
+    take_event(timer.port);
+
+    uint64_t const begun = now();
+    EXPECT(hypercall(Hypercall::set_timer_op, begun + 5 * millisecond) == 0);
+    EXPECT(comes(timer.port, 5000 * millisecond));
+    EXPECT(now() >= begun + 5 * millisecond);
+    // A time that has passed, however long ago, is now.
+    EXPECT(hypercall(Hypercall::set_timer_op, begun) == 0);
+    EXPECT(comes(timer.port, 5000 * millisecond));
+    EXPECT(hypercall(Hypercall::set_timer_op, 1) == 0);
+    EXPECT(comes(timer.port, 5000 * millisecond));
+    // The last call counts, and 0 stops it.
+    EXPECT(hypercall(Hypercall::set_timer_op, now() + 20 * millisecond) == 0);
+    EXPECT(hypercall(Hypercall::set_timer_op, 0) == 0);
+    EXPECT(!comes(timer.port, 60 * millisecond));
+
+    SetPeriodicTimer periodic{millisecond - 1};
+    EXPECT(vcpu_op(VcpuOperation::set_periodic_timer, 0, &periodic) == inval);
+    periodic.period = 10'000'000 * millisecond + 1;
+    EXPECT(vcpu_op(VcpuOperation::set_periodic_timer, 0, &periodic) == inval);
+    periodic.period = 2 * millisecond;
+    EXPECT(vcpu_op(VcpuOperation::set_periodic_timer, 77, &periodic) == noent);
+    uint64_t const started = now();
+    EXPECT(vcpu_op(VcpuOperation::set_periodic_timer, 0, &periodic) == 0);
+    for (unsigned n = 0; n < 5; ++n)
+        EXPECT(comes(timer.port, 5000 * millisecond));
+    EXPECT(now() >= started + 10 * millisecond);
+    EXPECT(vcpu_op(VcpuOperation::stop_periodic_timer, 0, nullptr) == 0);
+    take_event(timer.port);
+    EXPECT(!comes(timer.port, 20 * millisecond));
+}
+
+void nmis() {
+    EXPECT(vcpu_op(VcpuOperation::send_nmi, 77, nullptr) == noent);
+    // Without a callback there is nobody to tell: it is kept for the one that comes.
+    EXPECT(vcpu_op(VcpuOperation::send_nmi, 0, nullptr) == 0);
+    NmiCallback callback{reinterpret_cast<uint64_t>(nmi_entry), 0};
+    EXPECT(hypercall(Hypercall::nmi_op, static_cast<uint64_t>(NmiOperation::register_callback),
+                     &callback) == 0);
+    EXPECT(nmi_count == 1);
+    // Masked events do not hold it back.
+    shared->vcpu_info[0].upcall_mask = 1;
+    for (uint64_t n = 2; n <= 4; ++n) {
+        EXPECT(vcpu_op(VcpuOperation::send_nmi, 0, nullptr) == 0);
+        EXPECT(nmi_count == n);
+        EXPECT(shared->vcpu_info[0].upcall_mask == 1);
+    }
+    callback.handler = 0x0000900000000000;
+    EXPECT(hypercall(Hypercall::nmi_op, static_cast<uint64_t>(NmiOperation::register_callback),
+                     &callback) == inval);
+    EXPECT(hypercall(Hypercall::nmi_op, static_cast<uint64_t>(NmiOperation::unregister_callback)) ==
+           0);
+    EXPECT(vcpu_op(VcpuOperation::send_nmi, 0, nullptr) == 0);
+    EXPECT(nmi_count == 4);
+    EXPECT(hypercall(Hypercall::nmi_op, 2) == nosys);
+}
+
+void pages() {
+    auto* const first = static_cast<uint64_t*>(page());
+    auto* const second = static_cast<uint64_t*>(page());
+    auto* const table = page();
+    for (unsigned i = 0; i < 512; ++i)
+        first[i] = i * 0x9e3779b97f4a7c15;
+    EXPECT(mmuext(MmuExtCommand::copy_page, mfn_of(second), mfn_of(first)) == 0);
+    bool same = true;
+    for (unsigned i = 0; i < 512; ++i)
+        same = same && second[i] == i * 0x9e3779b97f4a7c15;
+    EXPECT(same);
+    EXPECT(mmuext(MmuExtCommand::clear_page, mfn_of(first)) == 0);
+    for (unsigned i = 0; i < 512; ++i)
+        same = same && first[i] == 0;
+    EXPECT(same);
+    // Neither to nor from what is not ours, nor over a table. 0x200 is the hypervisor's first
+    // frame.
+    for (uint64_t foreign :
+         {uint64_t{0x200}, uint64_t{0xfee00}, uint64_t{0xffffffffff}, ~uint64_t{0}}) {
+        EXPECT(mmuext(MmuExtCommand::clear_page, foreign) < 0);
+        EXPECT(mmuext(MmuExtCommand::copy_page, foreign, mfn_of(second)) < 0);
+        EXPECT(mmuext(MmuExtCommand::copy_page, mfn_of(second), foreign) < 0);
+    }
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | user)) == 0);
+    EXPECT(mmuext(MmuExtCommand::pin_l1_table, mfn_of(table)) == 0);
+    EXPECT(mmuext(MmuExtCommand::clear_page, mfn_of(table)) < 0);
+    EXPECT(mmuext(MmuExtCommand::copy_page, mfn_of(table), mfn_of(second)) < 0);
+    EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == 0);
+    EXPECT(second[511] == 511 * 0x9e3779b97f4a7c15);
+    EXPECT(mmuext(MmuExtCommand::mark_super, mfn_of(second)) == nosys);
+    EXPECT(mmuext(MmuExtCommand::unmark_super, mfn_of(second)) == nosys);
+    EXPECT(mmuext(MmuExtCommand::flush_cache, 0) == 0);
+    EXPECT(mmuext(MmuExtCommand::flush_cache_global, 0) == 0);
+    EXPECT(mmu_update(entry_address(second, 1) | mmu_pt_update_no_translate,
+                      entry(mfn_of(second), present | writable | user)) == 0);
+}
+
+void other_domains() {
+    void* const data = page();
+    uint64_t const value = entry(mfn_of(data), present | writable | user);
+    auto const update = [&](uint64_t domain) {
+        return hypercall(Hypercall::update_va_mapping_otherdomain, data, value, uvmf_invlpg,
+                         domain);
+    };
+    EXPECT(update(0x7ff0) == 0);
+    EXPECT(update(0) == 0);
+    EXPECT(update(5) == srch);
+    SchedRemoteShutdown shutdown{5, 0, 0};
+    EXPECT(hypercall(Hypercall::sched_op, static_cast<uint64_t>(SchedOperation::remote_shutdown),
+                     &shutdown) == srch);
+    shutdown.domain = 0x7ff0;
+    EXPECT(hypercall(Hypercall::sched_op, static_cast<uint64_t>(SchedOperation::remote_shutdown),
+                     &shutdown) == perm);
+}
+
+void initialise_fpu(void*) { asm volatile("fninit"); }
+
+void task_switched_flag() {
+    EXPECT(probe(initialise_fpu, nullptr));
+    EXPECT(hypercall(Hypercall::fpu_taskswitch, 1) == 0);
+    EXPECT(!probe(initialise_fpu, nullptr));
+    EXPECT(last_trap.vector == 7);
+    // The trap has cleared it.
+    EXPECT(probe(initialise_fpu, nullptr));
+    EXPECT(hypercall(Hypercall::fpu_taskswitch, 1) == 0);
+    EXPECT(hypercall(Hypercall::fpu_taskswitch, 0) == 0);
+    EXPECT(probe(initialise_fpu, nullptr));
+}
+
+void load_ldt_selector(void* selector) {
+    asm volatile("mov %w0, %%es" : : "r"(reinterpret_cast<uint64_t>(selector)));
+}
+bool loads(uint64_t selector) {
+    return probe(load_ldt_selector, reinterpret_cast<void*>(selector));
+}
+
+void local_descriptors() {
+    auto* const table = static_cast<uint64_t*>(page());
+    uint64_t const at = reinterpret_cast<uint64_t>(table);
+    table[0] = 0x00cff3000000ffff; // data, for user mode
+    table[1] = 0x0000ec0000080000; // a call gate
+    EXPECT(mmuext(MmuExtCommand::set_ldt, at + 8, 2) == inval);
+    EXPECT(mmuext(MmuExtCommand::set_ldt, at, 8193) == inval);
+    EXPECT(mmuext(MmuExtCommand::set_ldt, 0xffff800000000000, 1) == inval);
+    EXPECT(mmuext(MmuExtCommand::set_ldt, 0x00007fffffff1000, 8192) == inval);
+    EXPECT(mmuext(MmuExtCommand::set_ldt, 0x0000900000000000, 1) == inval);
+    EXPECT(!loads(7));
+    // A page that can be written to is no descriptor table, nor is one with a gate.
+    EXPECT(mmuext(MmuExtCommand::set_ldt, at, 2) == 0);
+    EXPECT(!loads(7));
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | user)) == 0);
+    EXPECT(!loads(7));
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | writable | user)) == 0);
+    table[1] = 0;
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | user)) == 0);
+    EXPECT(loads(7));
+    EXPECT(!loads(15));
+    EXPECT(!loads(23));
+    EXPECT(loads(0));
+    // While it is in use it cannot be mapped writable.
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | writable | user)) == inval);
+    EXPECT(mmuext(MmuExtCommand::set_ldt, 0, 0) == 0);
+    EXPECT(!loads(7));
+    EXPECT(update_va_mapping(table, entry(mfn_of(table), present | writable | user)) == 0);
+}
+
+void areas_and_numbers() {
+    static VcpuTimeInfo time;
+    MemoryArea area{reinterpret_cast<uint64_t>(&time)};
+    EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) == 0);
+    EXPECT(time.tsc_to_system_mul == shared->vcpu_info[0].time.tsc_to_system_mul &&
+           time.tsc_to_system_mul != 0);
+    EXPECT(time.version % 2 == 0);
+    area.address = 0xffff828000200000;
+    EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) < 0);
+    VcpuPhysicalId id{};
+    EXPECT(vcpu_op(VcpuOperation::get_physid, 0, &id) == inval);
+    EXPECT(vcpu_op(VcpuOperation::get_physid, 77, &id) == noent);
+    SchedShutdown code{3};
+    EXPECT(hypercall(Hypercall::sched_op, static_cast<uint64_t>(SchedOperation::shutdown_code),
+                     &code) == 0);
+}
+
+} // namespace
+
+void guest_main() {
+    void* const place = page();
+    EXPECT(update_va_mapping(
+               place, entry(start_info->shared_info / page_size, present | writable | user)) == 0);
+    shared = static_cast<SharedInfo volatile*>(place);
+    // A port that is masked becomes pending, and that is all: nobody is called.
+    for (uint64_t volatile& mask : shared->event_mask)
+        mask = ~uint64_t{0};
+    timers();
+    nmis();
+    pages();
+    other_domains();
+    task_switched_flag();
+    local_descriptors();
+    areas_and_numbers();
+}
