@@ -62,7 +62,7 @@ struct SysctlDomainList {
     uint64_t buffer; // pointer to DomctlInfo
     uint32_t count, padding1;
 };
-struct SysctlCpuInfo { // of each CPU
+struct SysctlCpuInfo {  // of each CPU
     uint64_t idle_time; // ns
 };
 struct SysctlGetCpuInfo {

@@ -132,8 +132,7 @@ Result<Answer> set_cpu_policy(Domain& d, abi::Domctl& op) {
     constexpr uint32_t platform_information = 0xce, arch_capabilities = 0x10a;
     for (uint32_t i = 0; i < request.msr_count; ++i) {
         auto const msr = TRY(GuestPointer<abi::MsrEntry>{request.msrs}.read(i));
-        if ((msr.index != platform_information && msr.index != arch_capabilities) ||
-            msr.flags != 0)
+        if ((msr.index != platform_information && msr.index != arch_capabilities) || msr.flags != 0)
             return Errno::inval;
     }
     uint32_t allowed[feature_words];

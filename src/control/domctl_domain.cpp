@@ -44,12 +44,11 @@ Result<Domain*> make_with_free_number(GuestLimits const& limits) {
 Result<> create_domain(abi::Domctl& op) {
     auto const request = body_of<abi::DomctlCreate>(op);
     TRY(check(request));
-    GuestLimits const limits{
-        .vcpus = request.max_vcpus,
-        .grant_frames = request.max_grant_frames,
-        .maptrack_frames = request.max_maptrack_frames,
-        .grant_version = request.grant_options & 0xf,
-        .event_ports = request.max_event_port};
+    GuestLimits const limits{.vcpus = request.max_vcpus,
+                             .grant_frames = request.max_grant_frames,
+                             .maptrack_frames = request.max_maptrack_frames,
+                             .grant_version = request.grant_options & 0xf,
+                             .event_ports = request.max_event_port};
     bool const any_number = op.domain == 0 || op.domain >= domid_first_reserved;
     if (!any_number && op.domain >= max_domains)
         return Errno::inval;
