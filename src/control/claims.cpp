@@ -16,7 +16,7 @@ Result<> stake_claim(Domain& domain, uint64_t pages) {
             uint64_t const others = sum - list.staked;
             if (wanted != 0 && others + wanted > free_frame_count())
                 return Errno::nomem;
-            if (wanted != 0 && (pages > list.maximum || list.closing))
+            if (wanted != 0 && (pages > list.maximum || list.closed))
                 return Errno::nomem;
             sum = others + wanted;
             list.staked = wanted;

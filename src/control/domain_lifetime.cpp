@@ -70,6 +70,7 @@ void destroy_domain(Domain& domain) {
     for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
         stop_timers(*vcpu);
     use_claim(domain, ~uint64_t{0});
+    forget_virq_handler(domain.id);
     events_release(domain);
     grants_release(domain);
     // Whoever found one of its vCPUs or pages before this has let go of it afterwards.

@@ -50,7 +50,7 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     uint64_t const count = uint64_t{1} << order;
     // Claimed first, so that several vCPUs at once stay within the maximum together.
     bool const fits = d.pages.with([&](PageList& list) {
-        bool const enough = !list.closing && list.count + list.claimed + count <= list.maximum;
+        bool const enough = !list.closed && list.count + list.claimed + count <= list.maximum;
         list.claimed += enough ? count : 0;
         return enough;
     });
@@ -198,6 +198,12 @@ Result<int64_t> exchange(Context& c, uint64_t argument) {
     uint64_t const per_chunk = uint64_t{1} << (order - x.in.extent_order);
     if (x.exchanged % per_chunk != 0 || x.in.extent_count % per_chunk != 0)
         return Errno::inval;
+    bool const open = d.pages.with([](PageList& list) {
+        list.exchanges += list.closed ? 0 : 1;
+        return !list.closed;
+    });
+    if (!open)
+        return Errno::srch;
     Result<> result;
     while (result && x.exchanged < x.in.extent_count) {
         result = exchange_chunk(d, x, x.exchanged / per_chunk);
@@ -205,6 +211,7 @@ Result<int64_t> exchange(Context& c, uint64_t argument) {
             x.exchanged += per_chunk;
         preempt_point();
     }
+    d.pages.with([](PageList& list) { --list.exchanges; });
     TRY(pointer.write(x));
     if (!result)
         return result.error();
@@ -238,21 +245,22 @@ Result<int64_t> set_guest_map(Context& c, uint64_t argument) {
         free_bytes(copy);
         return read.error();
     }
-    MutexGuard guard{d->control};
-    free_bytes(std::exchange(d->memory_map, copy));
-    d->memory_map_entries = request.map.entries;
+    auto const old = d->memory_map.with(
+        [&](GuestMemoryMap& map) { return std::exchange(map, {copy, request.map.entries}); });
+    free_bytes(old.entries);
     return 0;
 }
 
 Result<int64_t> give_guest_map(Domain& d, uint64_t argument) {
     GuestPointer<abi::MemoryMapRequest> const pointer{argument};
     abi::MemoryMapRequest request = TRY(pointer.read());
-    MutexGuard guard{d.control};
-    if (!d.memory_map)
-        return Errno::nosys;
-    uint32_t const count = std::min(request.entries, d.memory_map_entries);
-    TRY((GuestPointer<abi::E820Entry>{request.buffer}.write_many({d.memory_map, count})));
-    request.entries = count;
+    TRY(d.memory_map.with([&](GuestMemoryMap& map) -> Result<> {
+        if (!map.entries)
+            return Errno::nosys;
+        request.entries = std::min(request.entries, map.count);
+        return GuestPointer<abi::E820Entry>{request.buffer}.write_many(
+            {map.entries, request.entries});
+    }));
     TRY(pointer.write(request));
     return 0;
 }

@@ -182,6 +182,12 @@ void last_reference_gone(Mfn mfn) {
 }
 
 void give_up_frames(Domain& domain) {
+    // Whoever is just giving it some gets done first; nobody begins.
+    while (domain.pages.with([](PageList& list) {
+        list.closed = true;
+        return list.claimed + list.exchanges != 0;
+    }))
+        let_others_run();
     PageRef here;
     for (;;) {
         // The frame is held while it is worked on, so that the list goes on from it.
@@ -250,9 +256,11 @@ void send_nmi(Vcpu& vcpu) {
 }
 
 void shutdown_domain(Domain& domain, uint32_t reason) {
+    // The reason is there before anybody asks for it.
+    if (domain.shutdown.load() == ShutdownState::running)
+        domain.shutdown_reason = reason;
     if (domain.shutdown.exchange(ShutdownState::shut_down) == ShutdownState::shut_down)
         return;
-    domain.shutdown_reason = reason;
     for (unsigned i = 0; i < domain.vcpu_count; ++i)
         if (domain.vcpus[i])
             kick(*domain.vcpus[i]);

@@ -36,7 +36,15 @@ struct PageList {
     uint64_t claimed = 0; // promised to allocations under way
     uint64_t staked = 0;  // kept free for it by claim_pages
     uint64_t maximum = 0;
-    bool closing = false; // its end: the last frame to go drops a reference to the domain
+    uint32_t exchanges = 0; // under way
+    bool closed = false;    // its end has begun: no more frames
+    bool closing = false;   // the last frame to go drops a reference to the domain
+};
+
+/// The memory map that a guest of the toolstack's is told. Null: none.
+struct GuestMemoryMap {
+    abi::E820Entry* entries = nullptr;
+    uint32_t count = 0;
 };
 
 /// What the toolstack says of a domain; kept for it.
@@ -65,7 +73,8 @@ struct Domain {
     bool privileged = false; // may use the control interface
     bool hardware = false;   // owns the machine's devices
     bool vcpus_pinned = false;
-    /// Held during control operations on the domain; guards what they change.
+    /// Held during control operations on the domain; guards what they change. Never taken for the
+    /// domain's own hypercalls: who holds it may be waiting for the caller to come to its border.
     Mutex control;
     DomainSettings settings;
     unsigned toolstack_pauses = 0;
@@ -85,9 +94,7 @@ struct Domain {
     std::atomic<ShutdownState> shutdown{ShutdownState::running};
     uint32_t shutdown_reason = 0;
 
-    /// The memory map that a guest of the toolstack's is told; guarded by `control`.
-    abi::E820Entry* memory_map = nullptr;
-    uint32_t memory_map_entries = 0;
+    Guarded<GuestMemoryMap, Rank::domain> memory_map;
 
     Domain* next_unreferenced = nullptr; // in the list of those that are only to be freed
 
@@ -224,6 +231,8 @@ void send_domain_virq(Domain& domain, uint32_t virq);
 void send_global_virq(uint32_t virq);
 /// inval: a virtual interrupt that each vCPU or domain has for itself.
 Result<> handle_global_virq(Domain& domain, uint32_t virq);
+/// What it handled is Domain 0's again.
+void forget_virq_handler(DomainId gone);
 /// As if the domain sent on its own port; owned by event/.
 void send_from(Domain& domain, uint32_t port);
 void send_nmi(Vcpu& vcpu);

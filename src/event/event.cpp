@@ -445,6 +445,13 @@ namespace {
 constinit std::atomic<DomainId> global_virq_handlers[abi::virq_count]{};
 }
 
+void forget_virq_handler(DomainId gone) {
+    for (std::atomic<DomainId>& handler : global_virq_handlers) {
+        DomainId expected = gone;
+        (void)handler.compare_exchange_strong(expected, DomainId{0});
+    }
+}
+
 void send_global_virq(uint32_t virq) {
     if (Domain* const d = find_domain(global_virq_handlers[virq].load()))
         send_domain_virq(*d, virq);

@@ -140,7 +140,7 @@ void free_domain(Domain& domain) {
         pv::free_vcpu(pv::pv_vcpu(*vcpu));
     events_destroy(domain);
     grants_destroy(domain);
-    free_bytes(domain.memory_map);
+    domain.memory_map.with([](GuestMemoryMap& map) { free_bytes(map.entries); });
     destroy(&domain);
 }
 
