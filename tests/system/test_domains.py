@@ -135,8 +135,7 @@ def test_guest_that_crashes_is_kept_and_dumped(dom0):
     dom0.check("xl destroy crashes")
 
 
-def test_mistakes_are_named_and_leave_nothing(dom0):
-    before = free_pages(dom0)
+def make_mistakes(dom0):
     status, said = dom0.run(f"xl create {configure(dom0, 'greedy', memory=4096)} 2>&1")
     assert status != 0 and re.search("memory", said, re.I), said
     path = configure(dom0, "nokernel")
@@ -145,6 +144,13 @@ def test_mistakes_are_named_and_leave_nothing(dom0):
     status, said = dom0.run("xl create -p /nowhere.cfg 2>&1")
     assert status != 0
     assert domains(dom0) == {}
+
+
+def test_mistakes_are_named_and_leave_nothing(dom0):
+    # Once for the frames of small objects and tables, which stay with Hearth for the next time.
+    make_mistakes(dom0)
+    before = free_pages(dom0)
+    make_mistakes(dom0)
     assert free_pages(dom0) == before
 
 
