@@ -1,6 +1,5 @@
 #include "memory/stacks.h"
 
-#include "base/lock.h"
 #include "memory/address_slots.h"
 #include "memory/allocator.h"
 #include "memory/paging.h"

@@ -109,8 +109,7 @@ void set_start_registers(PvVcpu& v, uint64_t entry, uint64_t stack, uint64_t sta
 namespace hearth {
 
 Result<Domain*> make_guest(DomainId id, GuestLimits const& limits) {
-    Domain* const d = TRY(pv::create_domain(id, false, limits));
-    return d;
+    return pv::create_domain(id, false, limits);
 }
 
 Result<> create_guest_vcpus(Domain& domain) {

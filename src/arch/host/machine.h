@@ -62,8 +62,6 @@ void leave_cpu();
 /// True on a fake CPU's flow, false on the driver's.
 bool on_cpu_flow();
 
-/// Takes back a vCPU's stack, whose flow will never be switched to again.
-
 /// What a guest does once the hypervisor enters it: never returns. For resume_guest_frame().
 extern void (*guest_program)(Registers& frame);
 
