@@ -241,5 +241,6 @@ struct DomctlShadowOp {
 };
 inline constexpr uint32_t shadow_off = 0, shadow_clean = 11, shadow_peek = 12,
                           shadow_enable_log_dirty = 2, shadow_enable = 32;
+inline constexpr uint32_t shadow_mode_log_dirty = 1u << 2;
 
 } // namespace hearth::abi

@@ -75,6 +75,7 @@ void destroy_domain(Domain& domain) {
     grants_release(domain);
     // Whoever found one of its vCPUs or pages before this has let go of it afterwards.
     wait_for_all_cpus();
+    stop_logging(domain);
     release_guest_state(domain);
     Mfn const shared_info = domain.shared_info_frame;
     domain.shared_info = nullptr;

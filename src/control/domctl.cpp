@@ -84,9 +84,8 @@ Result<Answer> operate(Context& c, Domain& d, abi::Domctl& op) {
     case DomctlOperation::set_cpu_policy:
         return set_cpu_policy(d, op);
 
-    // Without shadow paging, as the toolstack knows it from PV guests.
     case DomctlOperation::shadow_op:
-        return Errno::inval;
+        return dirty_log_operation(c, d, op);
     // There is no IOMMU to keep a device's DMA to its domain's memory.
     case DomctlOperation::assign_device:
     case DomctlOperation::test_assign_device:

@@ -50,6 +50,9 @@ Result<Answer> write_hypercall_page(Domain& d, abi::Domctl const& op);
 Result<Answer> set_address_size(Domain& d, abi::Domctl const& op);
 Result<Answer> get_address_size(Domain& d, abi::Domctl& op);
 
+// The frames that it writes to (domctl_dirty_log.cpp).
+Result<Answer> dirty_log_operation(Context& c, Domain& d, abi::Domctl& op);
+
 // What it sees of the processor (cpu_policy.cpp).
 Result<Answer> get_cpu_policy(Domain& d, abi::Domctl& op);
 Result<Answer> set_cpu_policy(Domain& d, abi::Domctl& op);

@@ -20,6 +20,7 @@ extern ExceptionFixup const exception_table_start[], exception_table_end[];
 extern SmapSite const smap_sites_start[], smap_sites_end[];
 extern char guest_iret[];
 void guest_iret_fault(hearth::Registers& fault);
+bool resolve_guest_fault(uint64_t address, uint32_t error_code);
 void hypervisor_exception(hearth::Registers& frame);
 void paranoid_exception(hearth::Registers& frame);
 hearth::Registers* move_to_entry_stack(hearth::Registers const& frame);
@@ -70,6 +71,10 @@ void hypervisor_exception(Registers& frame) {
     if (frame.rip == reinterpret_cast<uint64_t>(guest_iret))
         return guest_iret_fault(frame);
     if (uint64_t const resume = find_fixup(frame.rip)) {
+        // Guest memory that the guest itself would reach: the same instruction again.
+        if (frame.vector == static_cast<uint32_t>(Vector::page_fault) &&
+            resolve_guest_fault(arch::read_cr2(), frame.error_code))
+            return;
         frame.rip = resume;
         return;
     }

@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "console/log.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_page.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
@@ -110,6 +111,9 @@ void give_frames_to(Domain& domain, Mfn first, uint64_t count) {
         }
         list.count += count;
     });
+    if (domain.dirty_log.load(std::memory_order_acquire))
+        for (Mfn mfn = first; mfn < first + count; ++mfn)
+            note_written(domain, mfn);
 }
 
 Result<Mfn> allocate_guest_frame(Domain& domain) {

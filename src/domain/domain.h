@@ -21,7 +21,11 @@ namespace hearth {
 
 class EventTable; // event/
 struct Grants;    // grant/
+class DirtyLog;   // domain/dirty_log.h
 struct Vcpu;
+namespace pv {
+class Shadow;
+}
 
 inline constexpr unsigned max_domain_vcpus = 128;
 inline constexpr DomainId max_domains = 1024;
@@ -91,6 +95,10 @@ struct Domain {
     Guarded<PageList, Rank::page_list> pages;
     EventTable* events = nullptr;
     Grants* grants = nullptr;
+    /// While the toolstack wants to know which frames are written to. What these point to holds
+    /// until the next preemption point, or under `control`.
+    std::atomic<DirtyLog*> dirty_log{nullptr};
+    std::atomic<pv::Shadow*> shadow{nullptr};
     std::atomic<ShutdownState> shutdown{ShutdownState::running};
     uint32_t shutdown_reason = 0;
 

@@ -50,6 +50,14 @@ struct FrameUse {
 };
 FrameUse frame_use(Mfn mfn);
 
+// Its dirty log (domain/dirty_log.h). The domain's `control` is held.
+/// Begins it: everything that the domain, which is paused, writes to from now on is noted. nomem.
+Result<> start_logging(Domain& domain);
+/// Ends it, if there is one. The domain is paused. May reschedule.
+void stop_logging(Domain& domain);
+/// Has what was noted before noted again when it is written to again. May reschedule.
+void watch_writes_anew(Domain& domain);
+
 /// Takes from a domain's vCPUs, which have parked for good, all that they hold of its memory. May
 /// reschedule.
 void release_guest_state(Domain& domain);

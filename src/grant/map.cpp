@@ -1,4 +1,5 @@
 // Mapping others' frames and unmapping them.
+#include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_page.h"
 #include "domain/host_mapping.h"
@@ -80,6 +81,8 @@ void finish(Domain& mapper, uint32_t number, uint32_t state) {
     // The handle's own reference to the granter is dropped with this one.
     DomainRef const granter = DomainRef::adopt(*find_domain(handle.granter));
     granter->grants->table.end(handle.reference, state & MapHandle::writable);
+    if (state & MapHandle::writable)
+        note_written(*granter, mfn);
     if (state & MapHandle::for_device && state & MapHandle::writable)
         release_writable_page(*granter, mfn);
     PageRef::adopt(mfn).reset();

@@ -41,6 +41,15 @@ void flush_here(Flush const& what) {
     }
 }
 
+CpuMask holders_of(uint64_t cr3) {
+    CpuMask holders;
+    online_cpus().each([&](unsigned cpu) {
+        if (std::atomic_ref{last_flush[cpu].cr3}.load(std::memory_order_acquire) == cr3)
+            holders = holders | CpuMask::of(cpu);
+    });
+    return holders;
+}
+
 void flush_on(CpuMask cpus, Flush const& what) {
     cpus = cpus & online_cpus();
     unsigned const self = this_cpu_id();
@@ -71,13 +80,10 @@ void load_address_space(uint64_t cr3) {
 
 uint64_t loaded_address_space() { return last_flush[this_cpu_id()].cr3; }
 
+bool is_loaded_anywhere(uint64_t cr3) { return !holders_of(cr3).empty(); }
+
 void evict_address_space(uint64_t cr3) {
-    CpuMask holders;
-    online_cpus().each([&](unsigned cpu) {
-        if (std::atomic_ref{last_flush[cpu].cr3}.load(std::memory_order_acquire) == cr3)
-            holders = holders | CpuMask::of(cpu);
-    });
-    if (!holders.empty())
+    if (CpuMask const holders = holders_of(cr3); !holders.empty())
         flush_on(holders, {FlushKind::evict, cr3});
 }
 

@@ -15,6 +15,8 @@ uint64_t stale_from_now();
 /// Every load of a guest's CR3 goes through here.
 void load_address_space(uint64_t cr3);
 uint64_t loaded_address_space();
+/// Whether any CPU has it loaded.
+bool is_loaded_anywhere(uint64_t cr3);
 /// Before a top-level table goes: an idle CPU may still have it loaded, for the vCPU that it ran
 /// last. Such CPUs move to the idle address space.
 void evict_address_space(uint64_t cr3);

@@ -5,6 +5,7 @@
 #include "memory/layout.h"
 #include "memory/paging.h"
 #include "memory/tlb.h"
+#include "pv/shadow.h"
 
 namespace hearth::pv {
 namespace {
@@ -74,7 +75,31 @@ Result<> set_user_table(PvVcpu& vcpu, Mfn table) {
 
 void load_active_space(PvVcpu& vcpu) {
     Mfn const table = vcpu.active_table();
-    load_address_space(table == invalid_mfn ? idle_cr3() : address_of(table).raw());
+    if (table == invalid_mfn)
+        return load_address_space(idle_cr3());
+    if (Shadow* const shadow = vcpu.domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
+        return shadow->load(table);
+    load_address_space(address_of(table).raw());
+}
+
+bool active_space_is_loaded(PvVcpu const& vcpu) {
+    return !vcpu.domain.shadow.load(std::memory_order_acquire) &&
+           loaded_address_space() == address_of(vcpu.active_table()).raw();
+}
+
+SpaceFault resolve_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code) {
+    Shadow* const shadow = vcpu.domain.shadow.load(std::memory_order_acquire);
+    if (!shadow || vcpu.active_table() == invalid_mfn)
+        return {.resolved = false, .error_code = error_code};
+    switch (shadow->resolve(vcpu.active_table(), address, error_code & page_fault::write,
+                            error_code & page_fault::fetch)) {
+    case Shadow::Fault::resolved:
+        return {.resolved = true, .error_code = error_code};
+    case Shadow::Fault::not_present:
+        return {.resolved = false, .error_code = error_code & ~page_fault::present};
+    case Shadow::Fault::not_allowed:
+        return {.resolved = false, .error_code = error_code | page_fault::present};
+    }
 }
 
 void toggle_mode(PvVcpu& vcpu) {

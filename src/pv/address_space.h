@@ -27,5 +27,20 @@ Result<> set_user_table(PvVcpu& vcpu, Mfn table);
 /// Between the guest's kernel and user mode: address space and GS base.
 void toggle_mode(PvVcpu& vcpu);
 void load_active_space(PvVcpu& vcpu);
+/// Certainly; with shadow page tables nothing is certain.
+bool active_space_is_loaded(PvVcpu const& vcpu);
+
+/// Bits of a page fault's error code. (Intel SDM vol. 3A, 4.7)
+namespace page_fault {
+inline constexpr uint32_t present = 1, write = 2, fetch = 16;
+} // namespace page_fault
+
+/// What becomes of a page fault at an address of the guest's: nothing, if shadow page tables alone
+/// were the cause. Otherwise the error code says what its own tables do.
+struct SpaceFault {
+    bool resolved;
+    uint32_t error_code;
+};
+SpaceFault resolve_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code);
 
 } // namespace hearth::pv

@@ -1,10 +1,12 @@
 #include "pv/contents.h"
 
 #include "arch/intrinsics.h"
+#include "domain/dirty_log.h"
 #include "memory/direct_map.h"
 #include "memory/paging.h"
 #include "memory/tlb.h"
 #include "pv/page_type.h"
+#include "pv/shadow.h"
 
 namespace hearth::pv {
 namespace {
@@ -89,6 +91,7 @@ Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
     if (level == 4)
         for (unsigned i = 0; i < layout::slot_count; ++i)
             table[layout::first_slot + i] = hypervisor_slots()[i];
+    note_written(domain, mfn);
     return {};
 }
 
@@ -129,6 +132,7 @@ Result<> replace_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable, Pte 
             return Errno::inval;
     } while (!__atomic_compare_exchange_n(&slot->v, &old.v, by.v, true, __ATOMIC_ACQ_REL,
                                           __ATOMIC_ACQUIRE));
+    note_entry_changed(domain, slot);
     release_entry(domain, old, 1);
     return {};
 }
@@ -181,6 +185,7 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
     if (!is_page_table(type))
         return;
     unsigned const level = level_of(type);
+    note_table_gone(domain, mfn);
     if (level == 4)
         evict_address_space(address_of(mfn).raw());
     Pte* const table = direct<Pte>(mfn);
@@ -207,6 +212,7 @@ Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, Entr
     while (needs_no_more(old, value, level) && bits_allowed(domain, value, level))
         if (__atomic_compare_exchange_n(&slot->v, &old.v, wanted(Pte{stored_bits(value)}), true,
                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            note_entry_changed(domain, slot);
             release_rest(domain, old, value, level);
             return {};
         }
@@ -214,6 +220,7 @@ Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, Entr
     while (!__atomic_compare_exchange_n(&slot->v, &old.v, wanted(stored), true, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED))
         ;
+    note_entry_changed(domain, slot);
     release_entry(domain, old, level);
     return {};
 }
@@ -232,6 +239,7 @@ Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, P
             release_entry(domain, stored, level);
         return false;
     }
+    note_entry_changed(domain, slot);
     if (keeps)
         release_rest(domain, before, stored, level);
     else
@@ -245,6 +253,7 @@ Result<> clear_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable) {
 
 Result<> move_mapping(Domain& domain, Pte* from, Pte* to, Mfn mfn, bool writable) {
     Pte const moved{__atomic_exchange_n(&from->v, 0, __ATOMIC_ACQ_REL)};
+    note_entry_changed(domain, from);
     auto const done = replace_mapping(domain, to, mfn, writable, moved);
     Pte empty{};
     if (!done && !__atomic_compare_exchange_n(&from->v, &empty.v, moved.v, false, __ATOMIC_ACQ_REL,

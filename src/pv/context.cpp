@@ -70,8 +70,9 @@ void load_debug_registers(PvVcpu const& v) {
 void publish_times(PvVcpu& v) {
     if (v.runstate_area.raw() == 0 && v.time_area.raw() == 0)
         return;
-    if (!v.kernel_mode)
-        load_address_space(address_of(v.kernel_table).raw());
+    bool const in_user_mode = !std::exchange(v.kernel_mode, true);
+    if (in_user_mode)
+        load_active_space(v);
     if (v.runstate_area.raw() != 0) {
         RunTimes const times = v.times();
         abi::RunstateInfo info{static_cast<uint32_t>(RunState::running), 0, times.since, {}};
@@ -92,7 +93,8 @@ void publish_times(PvVcpu& v) {
     }
     if (v.time_area.raw() != 0)
         (void)copy_to_guest(v.time_area, &v.info->time, sizeof v.info->time);
-    if (!v.kernel_mode)
+    v.kernel_mode = !in_user_mode;
+    if (in_user_mode)
         load_active_space(v);
 }
 
@@ -140,8 +142,7 @@ void PvVcpu::switch_in() {
     }
     bool const still_here = loaded[cpu_number] == this && loaded_on == static_cast<int>(cpu_number);
     // Left loaded while the CPU was idle, unless it had to be given up meanwhile.
-    if (!still_here || before != &domain ||
-        loaded_address_space() != address_of(active_table()).raw())
+    if (!still_here || before != &domain || !active_space_is_loaded(*this))
         load_active_space(*this);
     if (before && before != &domain)
         before->dirty_cpus.fetch_and(~CpuMask::of(cpu_number).bits);

@@ -1,6 +1,7 @@
 #include "pv/descriptor_tables.h"
 
 #include "arch/descriptors.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "memory/address_slots.h"
 #include "memory/direct_map.h"
@@ -160,6 +161,7 @@ Result<int64_t> do_update_descriptor(Context& c, uint64_t machine_address, uint6
                               : PageType::writable;
     TypeRef const held = TRY(TypeRef::get(c.domain, mfn, type));
     __atomic_store_n(direct<uint64_t>(PhysicalAddress{machine_address}), checked, __ATOMIC_RELAXED);
+    note_written(c.domain, mfn);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "abi/xen.h"
 #include "arch/context.h"
 #include "arch/fpu.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
 #include "domain/guest_page.h"
@@ -149,7 +150,10 @@ Result<Mfn> hold_writable_page(Domain& domain, uint64_t frame) {
     TRY(pv::get_page_and_type(domain, Mfn{frame}, PageType::writable));
     return Mfn{frame};
 }
-void release_writable_page(Domain& domain, Mfn mfn) { pv::put_page_and_type(domain, mfn); }
+void release_writable_page(Domain& domain, Mfn mfn) {
+    note_written(domain, mfn);
+    pv::put_page_and_type(domain, mfn);
+}
 
 void set_io_privilege(Vcpu& vcpu, uint8_t iopl) { pv::pv_vcpu(vcpu).iopl = iopl; }
 void set_io_bitmap(Vcpu& vcpu, uint64_t bitmap, uint32_t ports) {

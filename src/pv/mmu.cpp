@@ -2,6 +2,7 @@
 
 #include "arch/intrinsics.h"
 #include "base/bits.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "memory/direct_map.h"
 #include "memory/layout.h"
@@ -71,6 +72,7 @@ Result<> write_table_word(Domain& domain, uint64_t machine_address, uint64_t val
     if (is_page_table(type))
         return update_entry(domain, slot, level_of(type), {value}, how, frames_of);
     __atomic_store_n(&slot->v, value, __ATOMIC_RELAXED);
+    note_written(domain, mfn);
     return {};
 }
 
@@ -88,6 +90,8 @@ Result<> one_mmu_update(Subjects const& who, abi::MmuUpdate const& request) {
         Mfn const mfn = frame_of(PhysicalAddress{where});
         PageRef const page = TRY(PageRef::get(mfn, who.frames.id));
         set_m2p(mfn, request.value);
+        if (who.frames.domain)
+            note_written(*who.frames.domain, mfn); // another frame of the guest's is what it was
         return {};
     }
     default:
@@ -118,6 +122,7 @@ Result<CpuMask> cpus_of_vcpus(Context const& c, uint64_t bitmap) {
 
 Result<> clear_or_copy(Domain& subject, abi::MmuExtOp const& op) {
     TypeRef const target = TRY(TypeRef::get(subject, Mfn{op.argument1}, PageType::writable));
+    note_written(subject, target.mfn());
     if (static_cast<MmuExtCommand>(op.command) == MmuExtCommand::clear_page) {
         zero_page(target.mfn());
         return {};

@@ -22,15 +22,12 @@ void guest_syscall(hearth::Registers& frame);
 void guest_syscall32(hearth::Registers& frame);
 void guest_sysenter(hearth::Registers& frame);
 void guest_iret_fault(hearth::Registers& fault);
+bool resolve_guest_fault(uint64_t address, uint32_t error_code);
 [[noreturn]] void resume_guest_frame(hearth::Registers* frame);
 }
 
 namespace hearth::pv {
 namespace {
-
-namespace page_fault {
-constexpr uint32_t present = 1, write = 2;
-} // namespace page_fault
 
 void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
     if (layout::is_ours(address)) {
@@ -46,12 +43,15 @@ void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
         }
         return deliver_page_fault(v, address, r.error_code & ~page_fault::present);
     }
+    SpaceFault const fault = resolve_fault(v, address, r.error_code);
+    if (fault.resolved)
+        return;
     constexpr uint32_t write_to_present = page_fault::present | page_fault::write;
-    if ((r.error_code & write_to_present) == write_to_present && v.kernel_mode &&
+    if ((fault.error_code & write_to_present) == write_to_present && v.kernel_mode &&
         v.domain.assists(abi::VmAssist::writable_pagetables) &&
         emulate_page_table_write(v, address))
         return;
-    deliver_page_fault(v, address, r.error_code);
+    deliver_page_fault(v, address, fault.error_code);
 }
 
 void handle_general_protection(PvVcpu& v, Registers& r) {
@@ -147,6 +147,10 @@ void guest_sysenter(Registers& r) {
     if (v.sysenter_callback.address == 0)
         return deliver_trap(v, Vector::general_protection);
     deliver_callback(v, v.sysenter_callback);
+}
+
+bool resolve_guest_fault(uint64_t address, uint32_t error_code) {
+    return !layout::is_ours(address) && resolve_fault(current(), address, error_code).resolved;
 }
 
 void guest_iret_fault(Registers& fault) {

@@ -89,6 +89,7 @@ SAME_VALUE(shadow_clean, XEN_DOMCTL_SHADOW_OP_CLEAN);
 SAME_VALUE(shadow_peek, XEN_DOMCTL_SHADOW_OP_PEEK);
 SAME_VALUE(shadow_enable_log_dirty, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY);
 SAME_VALUE(shadow_enable, XEN_DOMCTL_SHADOW_OP_ENABLE);
+SAME_VALUE(shadow_mode_log_dirty, XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY);
 
 SAME_SIZE(Domctl, xen_domctl);
 SAME_FIELD(Domctl, command, xen_domctl, cmd);

@@ -198,7 +198,13 @@ class TlbModel {
         }
     }
 
+    [[nodiscard]] bool is_shadow(Mfn mfn) const {
+        return shadows && page_at(mfn).state == PageState::hypervisor;
+    }
+
 public:
+    /// Tables may also be Hearth's own, in place of a guest's.
+    bool shadows = false;
     /// The frames to which a CPU may still have a translation.
     [[nodiscard]] std::set<Mfn> reachable(unsigned cpu) const {
         std::set<Mfn> all = cached_[cpu].reachable;
@@ -230,6 +236,8 @@ public:
                         page_at(mfn).state == PageState::guest && is_ours(page_at(mfn).owner);
                     if (!stays && page_at(mfn).state == PageState::free)
                         continue; // flushed before anyone else gets it
+                    if (is_shadow(mfn))
+                        continue;
                     if (!stays || (word.count() && word.type() != pv::table_type(level))) {
                         snprintf(line, sizeof line,
                                  "CPU %u may use frame %lx as L%u table, which is type %u now", cpu,
@@ -248,8 +256,9 @@ public:
                 }
             }
             Mfn const root = frame_of(PhysicalAddress{state.cr3});
-            if (is_ram(root) && !(page_at(root).type_word().count() &&
-                                  page_at(root).type_word().type() == PageType::l4)) {
+            if (is_ram(root) && !is_shadow(root) &&
+                !(page_at(root).type_word().count() &&
+                  page_at(root).type_word().type() == PageType::l4)) {
                 snprintf(line, sizeof line, "CPU %u has frame %lx in CR3, which is no L4 now", cpu,
                          root.raw());
                 return line;

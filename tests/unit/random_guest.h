@@ -4,7 +4,11 @@
 
 #include "frame_accounting.h"
 
+#include "shadow_check.h"
+
 #include "abi/operations.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
 #include "pv/contents.h"
 
 #include <random>
@@ -18,6 +22,33 @@ public:
         for (unsigned i = 0; i < frames; ++i)
             pool_.push_back(guest_.new_frame());
         foreign_ = *allocate_zeroed_frame();
+        for (size_t i = 0; i < pool_.size(); ++i)
+            set_m2p(pool_[i], i);
+    }
+    /// From now on through shadow page tables.
+    void log_writes() {
+        tlb_.shadows = true;
+        Worker::run([this] {
+            pause_domain(guest_.domain);
+            Guest::must(start_logging(guest_.domain));
+            unpause_domain(guest_.domain);
+        });
+        (void)guest_.run([] {}); // back on a CPU, with them
+    }
+    std::string touch() {
+        std::string problem;
+        for (unsigned i = 0; i < 4 && problem.empty(); ++i) {
+            uint64_t const address = below(2) ? Guest::argument_address + below(9) * page_size
+                                              : (1 + below(8)) * page_size;
+            uint64_t word = 0;
+            bool const write = one_in(2);
+            guest_.run([&] {
+                if (copy_from_guest(&word, GuestAddress{address}, 8) && write)
+                    (void)copy_to_guest(GuestAddress{address}, &word, 8);
+            });
+            problem = check();
+        }
+        return problem;
     }
     ~RandomGuest() { free_frames(foreign_, 0); }
 
@@ -30,6 +61,8 @@ public:
         std::string problem = accounting_.check(guest_);
         if (problem.empty())
             problem = tlb_.check(guest_.domain);
+        if (problem.empty() && guest_.domain.shadow.load())
+            problem = shadow_has_no_more(guest_.vcpu());
         return problem;
     }
     void print_statistics() const {
@@ -308,6 +341,9 @@ private:
             return;
         bool reachable = false;
         guest_.run([&] {
+            uint64_t word = 0; // through shadow page tables, which begin empty
+            (void)copy_from_guest(&word, GuestAddress{Guest::argument_address}, 8);
+            (void)copy_to_guest(GuestAddress{Guest::argument_address}, &word, 8);
             reachable = host::guest_memory_at(Guest::argument_address, true) ==
                         static_cast<void*>(direct<char>(guest_.argument_page));
             if (!reachable)

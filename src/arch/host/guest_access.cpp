@@ -5,6 +5,8 @@
 #include "memory/direct_map.h"
 #include "memory/page.h"
 
+extern "C" bool resolve_guest_fault(uint64_t address, uint32_t error_code);
+
 namespace hearth {
 namespace host {
 
@@ -43,6 +45,16 @@ void* guest_memory_at(uint64_t address, bool write) {
 } // namespace host
 
 namespace arch {
+namespace {
+/// As the exception handler does it: what shadow page tables do not have yet they may get.
+void* reach(uint64_t address, bool write) {
+    constexpr uint32_t write_fault = 2;
+    void* const memory = host::guest_memory_at(address, write);
+    if (memory || !host::on_cpu_flow() || !resolve_guest_fault(address, write ? write_fault : 0))
+        return memory;
+    return host::guest_memory_at(address, write);
+}
+} // namespace
 
 size_t copy_guest(void* to, void const* from, size_t size) {
     auto const target = reinterpret_cast<uint64_t>(to), source = reinterpret_cast<uint64_t>(from);
@@ -53,7 +65,7 @@ size_t copy_guest(void* to, void const* from, size_t size) {
         uint64_t const address = reinterpret_cast<uint64_t>(writing ? to : from);
         size_t const here = page_size - (address & page_mask);
         size_t const part = here < size ? here : size;
-        void* const memory = host::guest_memory_at(address, writing);
+        void* const memory = reach(address, writing);
         if (!memory)
             return size;
         memcpy(writing ? memory : to, writing ? from : memory, part);
@@ -65,7 +77,7 @@ size_t copy_guest(void* to, void const* from, size_t size) {
 }
 
 bool compare_exchange_guest(void* address, uint64_t* expected, uint64_t desired, size_t size) {
-    void* const memory = host::guest_memory_at(reinterpret_cast<uint64_t>(address), true);
+    void* const memory = reach(reinterpret_cast<uint64_t>(address), true);
     if (!memory)
         return false;
     uint64_t found = 0;

@@ -1,0 +1,90 @@
+// The toolstack's side of a domain's dirty log: how a guest that runs is copied to another machine.
+#include "control/domctl.h"
+#include "control/operation_body.h"
+#include "domain/dirty_log.h"
+#include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
+
+#include <algorithm>
+
+namespace hearth {
+namespace {
+
+/// Holds the domain still meanwhile. inval: there is a log already.
+Result<> begin_log(Domain& d) {
+    if (d.dirty_log.load())
+        return Errno::inval;
+    pause_domain(d);
+    Result<> const started = start_logging(d);
+    unpause_domain(d);
+    return started;
+}
+
+Result<> end_log(Domain& d) {
+    pause_domain(d);
+    stop_logging(d);
+    unpause_domain(d);
+    return {};
+}
+
+/// Copies the bits of `frames` frames out, `word_of` at a time.
+template <class Function>
+Result<> copy_bits(uint64_t bitmap, uint64_t frames, Function word_of) {
+    GuestPointer<uint8_t> const out{bitmap};
+    for (uint64_t first = 0; first < frames; first += 64) {
+        uint64_t const word = word_of(first / 64);
+        uint8_t bytes[8];
+        memcpy(bytes, &word, sizeof bytes);
+        uint64_t const left = (frames - first + 7) / 8;
+        TRY(out.write_many({bytes, std::min<uint64_t>(left, 8)}, first / 8));
+        if (first / 64 % 64 == 63)
+            preempt_point();
+    }
+    return {};
+}
+
+/// What has been written to; forgotten, if it is to be cleaned. Bits go before the mappings are
+/// watched anew: a write between the two is in the frame when the caller comes to read it.
+Result<Answer> report(Domain& d, abi::Domctl& op, bool clean) {
+    DirtyLog* const log = d.dirty_log.load();
+    if (!log)
+        return Errno::inval;
+    auto request = body_of<abi::DomctlShadowOp>(op);
+    request.faults = clean ? log->faults.exchange(0) : log->faults.load();
+    request.dirty = clean ? log->noted.exchange(0) : log->noted.load();
+    if (request.dirty_bitmap != 0)
+        TRY(copy_bits(request.dirty_bitmap, request.page_count,
+                      [&](uint64_t index) { return clean ? log->take(index) : log->peek(index); }));
+    if (clean)
+        watch_writes_anew(d);
+    set_body(op, request);
+    return Answer::argument;
+}
+
+} // namespace
+
+Result<Answer> dirty_log_operation(Context& c, Domain& d, abi::Domctl& op) {
+    auto const request = body_of<abi::DomctlShadowOp>(op);
+    if (&d == &c.domain)
+        return Errno::inval;
+    switch (request.operation) {
+    case abi::shadow_enable:
+        if (request.mode != abi::shadow_mode_log_dirty)
+            return Errno::inval;
+        [[fallthrough]];
+    case abi::shadow_enable_log_dirty:
+        TRY(begin_log(d));
+        return Answer::none;
+    case abi::shadow_off:
+        TRY(end_log(d));
+        return Answer::none;
+    case abi::shadow_clean:
+        return report(d, op, true);
+    case abi::shadow_peek:
+        return report(d, op, false);
+    default: // memory for shadows is Hearth's own affair
+        return Errno::inval;
+    }
+}
+
+} // namespace hearth
