@@ -97,6 +97,7 @@ Result<Answer> create_vcpus(Domain& d, abi::Domctl const& op) {
     if (body_of<abi::DomctlMaxVcpus>(op).maximum != d.settings.max_vcpus)
         return Errno::inval;
     TRY(create_guest_vcpus(d));
+    apply_scheduling(d);
     return Answer::none;
 }
 

@@ -6,6 +6,7 @@
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
 #include "memory/allocator.h"
+#include "time/clock.h"
 
 #include <memory>
 #include <span>
@@ -108,7 +109,7 @@ Result<Answer> set_vcpu_affinity(Domain& d, abi::Domctl& op) {
         CpuMask const wanted = TRY(read_cpus(request.soft));
         if ((wanted & online_cpus()).empty())
             return Errno::inval;
-        v.soft_affinity = wanted;
+        set_preferred_cpus(v, wanted);
         TRY(write_cpus(request.soft, wanted & v.affinity() & online_cpus()));
     }
     return Answer::none;
@@ -122,8 +123,18 @@ Result<Answer> get_vcpu_affinity(Domain& d, abi::Domctl& op) {
     if (request.flags & abi::affinity_hard)
         TRY(write_cpus(request.hard, v.affinity()));
     if (request.flags & abi::affinity_soft)
-        TRY(write_cpus(request.soft, v.soft_affinity));
+        TRY(write_cpus(request.soft, v.preferred_cpus()));
     return Answer::none;
+}
+
+void apply_scheduling(Domain& d) {
+    bool const capped = d.settings.cap != 0;
+    if (capped)
+        d.cap.set_allowance(Cap::period / 100 * d.settings.cap, now_ns());
+    for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
+        set_weight(*v, d.settings.weight);
+        set_cap(*v, capped ? &d.cap : nullptr);
+    }
 }
 
 Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op) {
@@ -133,17 +144,16 @@ Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op) {
     switch (request.command) {
     case abi::scheduler_get:
         request.weight = static_cast<uint16_t>(d.settings.weight);
-        request.cap = 0;
+        request.cap = static_cast<uint16_t>(d.settings.cap);
         set_body(op, request);
         return Answer::argument;
     case abi::scheduler_put:
-        if (request.cap != 0)
-            return Errno::opnotsupp;
-        if (request.weight != 0) {
+        if (request.cap > 100 * d.settings.max_vcpus)
+            return Errno::inval;
+        if (request.weight != 0)
             d.settings.weight = request.weight;
-            for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count})
-                set_weight(*v, request.weight);
-        }
+        d.settings.cap = request.cap;
+        apply_scheduling(d);
         return Answer::none;
     default:
         return Errno::inval;

@@ -57,6 +57,7 @@ struct DomainSettings {
     int64_t time_offset = 0; // of its wall clock, s
     uint32_t tsc_incarnation = 0;
     uint32_t weight = 256;     // of each vCPU
+    uint32_t cap = 0;          // percent of one CPU, for all vCPUs together; 0: none
     uint32_t suspend_port = 0; // hears when it has suspended; 0: the toolstack does
     bool debugging = false;
     bool invariant_tsc = false; // shown where there is one: it will not be migrated
@@ -77,6 +78,7 @@ struct Domain {
     /// domain's own hypercalls: who holds it may be waiting for the caller to come to its border.
     Mutex control;
     DomainSettings settings;
+    Cap cap; // of its vCPUs, where the settings have one
     unsigned toolstack_pauses = 0;
     /// Reasons for which no vCPU may enter the guest.
     std::atomic<unsigned> pauses{0};
@@ -127,7 +129,6 @@ struct Vcpu : Thread {
         info_page; // where the guest registered its own; empty: in the shared info page or nowhere
     std::atomic<VcpuSetup> setup{VcpuSetup::none};
     std::atomic<bool> online{false};
-    CpuMask soft_affinity{~uint64_t{0}};
     std::atomic<bool> polling{false};
     bool nmi_pending = false;
     GuestAddress runstate_area{0};

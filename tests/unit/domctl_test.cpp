@@ -383,11 +383,32 @@ TEST(Domctl, WeightsAreKept) {
     request = {abi::scheduler_credit2, abi::scheduler_get, 0, 0, 0, 0};
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
     EXPECT_EQ(request.weight, 512);
+    // 0 leaves the weight as it is.
+    request = {abi::scheduler_credit2, abi::scheduler_put, 0, 100, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
+    request = {abi::scheduler_credit2, abi::scheduler_put, 7, 101, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), inval)
+        << "more than its one vCPU can use";
+    request = {abi::scheduler_credit2, abi::scheduler_get, 0, 0, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
+    EXPECT_EQ(request.weight, 512);
+    EXPECT_EQ(request.cap, 100);
     request.command = 9;
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), inval);
     request = {5, abi::scheduler_get, 0, 0, 0, 0};
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), inval);
     EXPECT_EQ(toolstack.end(id), 0);
+}
+
+TEST(Domctl, ACapHoldsAGuestBackAndItsEndDoesNotWait) {
+    Toolstack toolstack;
+    Guest guest;
+    DomainId const id = guest.domain.id;
+    abi::DomctlSchedulerOp request{abi::scheduler_credit2, abi::scheduler_put, 0, 1, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
+    // It burns a hundred periods' worth at once: its next turn is far away, its destruction is not.
+    EXPECT_TRUE(guest.run([] { host::tsc += 10'000'000; }));
+    EXPECT_FALSE(guest.run([] {}));
 }
 
 TEST(Domctl, ClaimsKeepMemoryFree) {
