@@ -95,7 +95,11 @@ struct SysctlCpuPoolOp {
     uint64_t cpus; // pointer to a bitmap
     uint32_t cpus_bit_count, padding;
 };
-inline constexpr uint32_t cpu_pool_info = 3, cpu_pool_free_info = 7;
+inline constexpr uint32_t cpu_pool_create = 1, cpu_pool_destroy = 2, cpu_pool_info = 3,
+                          cpu_pool_add_cpu = 4, cpu_pool_remove_cpu = 5, cpu_pool_move_domain = 6,
+                          cpu_pool_free_info = 7;
+inline constexpr uint32_t cpu_pool_any = ~0u;                                     // pool or CPU
+inline constexpr uint32_t rate_limit_minimum = 100, rate_limit_maximum = 500'000; // us
 struct SysctlSchedulerOp {
     uint32_t pool, scheduler, command, padding0;
     uint32_t rate_limit, padding1; // us; credit2's

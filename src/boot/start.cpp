@@ -17,6 +17,7 @@
 #include "console/console.h"
 #include "console/log.h"
 #include "control/control.h"
+#include "control/cpu_pool.h"
 #include "control/debug_keys.h"
 #include "control/domain_lifetime.h"
 #include "cpu/bringup.h"
@@ -521,7 +522,10 @@ void let_run(Domain& domain0, Options const& options) {
                        .cpu_count = online_cpus().count()});
     if (options.dom0_vcpus_pin)
         for (unsigned i = 0; i < domain0.vcpu_count; ++i)
-            set_affinity(*domain0.vcpus[i], CpuMask::of(i % online_cpus().count()));
+            domain0.vcpus[i]->hard_affinity = CpuMask::of(i % online_cpus().count());
+    cpu_pools_initialise();
+    for (unsigned i = 0; i < domain0.vcpu_count; ++i)
+        place(*domain0.vcpus[i]);
     Vcpu& first = *domain0.vcpus[0];
     first.online.store(true);
     console_move_vga(nullptr); // the screen is Domain 0's now

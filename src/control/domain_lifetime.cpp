@@ -2,6 +2,7 @@
 
 #include "console/log.h"
 #include "control/claims.h"
+#include "control/cpu_pool.h"
 #include "domain/guest_mode.h"
 #include "event/event.h"
 #include "grant/grant.h"
@@ -71,6 +72,7 @@ void domain_unreferenced(Domain& domain) {
 void destroy_domain(Domain& domain) {
     if (domain.dying.exchange(true))
         return;
+    leave_cpu_pool(domain);
     lift_cap(domain); // or its way to the border could take long
     pause_domain(domain);
     for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})

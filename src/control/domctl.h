@@ -35,7 +35,7 @@ Result<Answer> get_vcpu_context(Context& c, Domain& d, abi::Domctl const& op);
 Result<Answer> get_vcpu_info(Domain& d, abi::Domctl& op);
 Result<Answer> set_vcpu_affinity(Domain& d, abi::Domctl& op);
 Result<Answer> get_vcpu_affinity(Domain& d, abi::Domctl& op);
-/// Its weight and cap hold for its vCPUs from now on.
+/// Its weight, cap and CPU pool hold for its vCPUs from now on.
 void apply_scheduling(Domain& d);
 Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op);
 Result<Answer> send_trigger(Domain& d, abi::Domctl const& op);

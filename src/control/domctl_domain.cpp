@@ -1,5 +1,6 @@
 #include "console/log.h"
 #include "control/control.h"
+#include "control/cpu_pool.h"
 #include "control/domain_lifetime.h"
 #include "control/domctl.h"
 #include "control/operation_body.h"
@@ -15,9 +16,9 @@ namespace {
 
 Result<> check(abi::DomctlCreate const& request) {
     uint32_t const grant_version = request.grant_options & 0xf;
-    // What is not there yet: hardware virtualisation, IOMMU, tracing, CPU pools.
+    // What is not there yet: hardware virtualisation, IOMMU, tracing.
     if (request.flags & ~abi::create_xenstore || request.iommu_options != 0 ||
-        request.trace_size != 0 || request.cpu_pool != 0 || request.arch.emulation_flags != 0)
+        request.trace_size != 0 || request.arch.emulation_flags != 0)
         return Errno::inval;
     if (request.max_vcpus == 0 || request.max_vcpus > max_domain_vcpus || grant_version == 0 ||
         grant_version > 2 || request.grant_options >> 4 != 0)
@@ -57,6 +58,11 @@ Result<> create_domain(abi::Domctl& op) {
     memcpy(d.settings.handle, request.handle, sizeof request.handle);
     d.settings.security_id = request.security_id;
     d.settings.flags = request.flags;
+    if (auto const joined = join_cpu_pool(d, request.cpu_pool); !joined) {
+        MutexGuard guard{d.control};
+        destroy_domain(d);
+        return joined;
+    }
     op.domain = d.id;
     return {};
 }
@@ -198,6 +204,7 @@ abi::DomctlInfo describe_domain(Domain& d) {
     info.cpu_time = cpu_time;
     info.online_vcpus = online;
     info.max_vcpu_id = d.vcpu_count != 0 ? d.vcpu_count - 1 : abi::info::no_vcpus;
+    info.cpu_pool = d.cpu_pool.load();
     info.security_id = d.settings.security_id;
     memcpy(info.handle, d.settings.handle, sizeof info.handle);
     info.arch.emulation_flags = d.settings.emulation_flags;

@@ -1,5 +1,6 @@
 #include "console/log.h"
 #include "control/cpu_bitmap.h"
+#include "control/cpu_pool.h"
 #include "control/domctl.h"
 #include "control/operation_body.h"
 #include "cpu/cpu.h"
@@ -100,17 +101,19 @@ Result<Answer> set_vcpu_affinity(Domain& d, abi::Domctl& op) {
         return Errno::inval;
     if (request.flags & abi::affinity_hard) {
         CpuMask const wanted = TRY(read_cpus(request.hard));
-        if ((wanted & online_cpus()).empty())
+        CpuMask const possible = wanted & pool_cpus(d);
+        if (possible.empty())
             return Errno::inval;
-        set_affinity(v, wanted);
-        TRY(write_cpus(request.hard, wanted & online_cpus()));
+        v.hard_affinity = wanted;
+        place(v);
+        TRY(write_cpus(request.hard, possible));
     }
     if (request.flags & abi::affinity_soft) {
         CpuMask const wanted = TRY(read_cpus(request.soft));
         if ((wanted & online_cpus()).empty())
             return Errno::inval;
         set_preferred_cpus(v, wanted);
-        TRY(write_cpus(request.soft, wanted & v.affinity() & online_cpus()));
+        TRY(write_cpus(request.soft, wanted & v.affinity()));
     }
     return Answer::none;
 }
@@ -121,7 +124,7 @@ Result<Answer> get_vcpu_affinity(Domain& d, abi::Domctl& op) {
     if (request.flags == 0 || request.flags & ~(abi::affinity_hard | abi::affinity_soft))
         return Errno::inval;
     if (request.flags & abi::affinity_hard)
-        TRY(write_cpus(request.hard, v.affinity()));
+        TRY(write_cpus(request.hard, v.hard_affinity));
     if (request.flags & abi::affinity_soft)
         TRY(write_cpus(request.soft, v.preferred_cpus()));
     return Answer::none;
@@ -134,6 +137,7 @@ void apply_scheduling(Domain& d) {
     for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
         set_weight(*v, d.settings.weight);
         set_cap(*v, capped ? &d.cap : nullptr);
+        place(*v);
     }
 }
 

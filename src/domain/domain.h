@@ -78,6 +78,7 @@ struct Domain {
     /// domain's own hypercalls: who holds it may be waiting for the caller to come to its border.
     Mutex control;
     DomainSettings settings;
+    std::atomic<uint32_t> cpu_pool{0};
     Cap cap; // of its vCPUs, where the settings have one
     unsigned toolstack_pauses = 0;
     /// Reasons for which no vCPU may enter the guest.
@@ -130,6 +131,7 @@ struct Vcpu : Thread {
     std::atomic<VcpuSetup> setup{VcpuSetup::none};
     std::atomic<bool> online{false};
     std::atomic<bool> polling{false};
+    CpuMask hard_affinity = any_cpu; // where it may run, of what its CPU pool has
     bool nmi_pending = false;
     GuestAddress runstate_area{0};
     GuestAddress time_area{0};

@@ -51,10 +51,10 @@ private:
     bool idle_ = false;
     bool wake_pending_ = false;
     std::atomic<bool> on_cpu_{false};
-    CpuMask affinity_{~uint64_t{0}};
+    CpuMask affinity_ = any_cpu;
     uint64_t virtual_time_ = 0;
     uint32_t weight_ = 256;
-    CpuMask preferred_{~uint64_t{0}};
+    CpuMask preferred_ = any_cpu;
     Cap* cap_ = nullptr;
     uint64_t drawn_ = 0;            // from the cap's budget, for as long as it runs
     bool waits_for_budget_ = false; // on its CPU's list of those that do

@@ -120,6 +120,21 @@ def test_a_cap_bounds_what_a_guest_burns(dom0):
     dom0.check("xl destroy capped")
 
 
+def test_a_guest_lives_in_a_cpu_pool(dom0):
+    dom0.check("xl cpupool-cpu-remove Pool-0 1; xl cpupool-create name='\"other\"'; xl cpupool-cpu-add other 1")
+    create(dom0, "pooled", vcpus=2, more='pool = "other"')
+    assert re.search(r"pooled .* other$", dom0.check("xl list -c"), re.M)
+    assert set(re.findall(r"^pooled +\d+ +\d+ +(\S+)", dom0.check("xl vcpu-list pooled"), re.M)) == {"1"}
+    assert set(re.findall(r"^Domain-0 +\d+ +\d+ +(\S+)", dom0.check("xl vcpu-list"), re.M)) <= {"0", "-"}
+    status, said = dom0.run("xl cpupool-cpu-remove other 1 && xl cpupool-list && false || xl cpupool-destroy other 2>&1")
+    assert "destroy" in said, said
+    dom0.check("xl cpupool-migrate pooled Pool-0; xl cpupool-rename other another")
+    in_guest(dom0, "pooled", "true")
+    assert set(re.findall(r"^pooled +\d+ +\d+ +(\S+)", dom0.check("xl vcpu-list pooled"), re.M)) == {"0"}
+    dom0.check("xl cpupool-destroy another; xl cpupool-cpu-add Pool-0 1; xl destroy pooled")
+    assert re.search(r"Pool-0 +2 +credit2 +y +1", dom0.check("xl cpupool-list"))
+
+
 def test_disk_and_network(dom0):
     dom0.check("truncate -s 32M /tmp/disk.img")
     create(dom0, "devices", address=7, more='disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]')
