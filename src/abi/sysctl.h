@@ -15,10 +15,15 @@ enum class SysctlOperation : uint32_t {
     debug_keys = 7,
     getcpuinfo = 8,
     availheap = 9,
+    get_pmstat = 10,
     cputopoinfo = 16,
     numainfo = 17,
     cpupool_op = 18,
     scheduler_op = 19,
+    coverage_op = 20,
+    psr_cmt_op = 21,
+    pcitopoinfo = 22,
+    psr_alloc = 23,
     get_cpu_levelling_caps = 25,
     get_cpu_featureset = 26,
     get_cpu_policy = 29,
@@ -90,6 +95,11 @@ struct SysctlNumaInfo {
     uint32_t count, padding;
     uint64_t memory, distances; // pointers
 };
+struct SysctlPciTopology {
+    uint32_t count, padding;
+    uint64_t devices, nodes; // pointers
+};
+inline constexpr uint32_t invalid_node = ~0u;
 struct SysctlCpuPoolOp {
     uint32_t operation, pool, scheduler, domain, cpu, domain_count;
     uint64_t cpus; // pointer to a bitmap

@@ -294,10 +294,10 @@ InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
 
     IoApicDescription controllers[16];
     size_t count = 0;
-    pv::forbid_device_frames(Mfn{0xfee00}, 0x100);
+    forbid_device_frames(Mfn{0xfee00}, Mfn{0xfeeff});
     for (acpi::IoApic const& io_apic : acpi_tables.io_apics) {
         controllers[count++] = {io_apic.address, io_apic.first_interrupt};
-        pv::forbid_device_frames(frame_of(io_apic.address), 1);
+        forbid_device_frames(frame_of(io_apic.address), frame_of(io_apic.address));
     }
     IsaOverride overrides[32];
     size_t override_count = 0;
@@ -451,11 +451,11 @@ Domain& make_domain0(Told const& told, CpusReady const& cpus) {
 }
 
 void hand_over_devices(Told const& told) {
-    pv::forbid_ports(0x20, 0x21); // interrupt controllers
-    pv::forbid_ports(0xa0, 0xa1);
-    pv::forbid_ports(0x40, 0x43); // interval timer
+    forbid_ports(0x20, 0x21); // interrupt controllers
+    forbid_ports(0xa0, 0xa1);
+    forbid_ports(0x40, 0x43); // interval timer
     auto const keep_port = [](UartSettings const& s) {
-        pv::forbid_ports(s.port, static_cast<uint16_t>(s.port + 7));
+        forbid_ports(s.port, static_cast<uint16_t>(s.port + 7));
     };
     if (told.options.console_com1)
         keep_port(told.options.com1);
@@ -554,7 +554,9 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
                         .smap = told.options.smap,
                         .fsgsbase = told.options.fsgsbase};
     enable_cpu_features(feature_switches, true);
-    pv::set_physical_address_bits(physical_address_bits());
+    // Bits beyond the machine's width are reserved in an entry.
+    forbid_device_frames(Mfn{uint64_t{1} << (physical_address_bits() - page_shift)},
+                         Mfn{~uint64_t{0}});
     arch::fpu_initialise_cpu();
     auto const interrupts = take_interrupts(told, tables, memory);
     auto const time = take_time(interrupts);

@@ -12,7 +12,7 @@ enum class Answer : uint8_t { none, argument };
 
 // Lifetime (domctl_domain.cpp).
 Result<> create_domain(abi::Domctl& op);
-Result<Answer> destroy_domain(Context& c, Domain& d);
+Result<Answer> destroy_by_toolstack(Context& c, Domain& d);
 Result<Answer> pause_by_toolstack(Context& c, Domain& d);
 Result<Answer> unpause_by_toolstack(Context& c, Domain& d);
 Result<Answer> resume_domain(Domain& d);
@@ -25,7 +25,8 @@ Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op);
 Result<Answer> set_debugging(Domain& d, abi::Domctl const& op);
 Result<Answer> set_virq_handler(Domain& d, abi::Domctl const& op);
 Result<Answer> subscribe(Domain& d, abi::Domctl const& op);
-Result<Answer> node_affinity(Domain& d, abi::Domctl const& op, bool set);
+Result<Answer> set_node_affinity(Domain& d, abi::Domctl const& op);
+Result<Answer> get_node_affinity(Domain& d, abi::Domctl const& op);
 /// Needs no lock.
 abi::DomctlInfo describe_domain(Domain& d);
 
@@ -51,6 +52,13 @@ Result<Answer> page_types(Domain& d, abi::Domctl const& op);
 Result<Answer> write_hypercall_page(Domain& d, abi::Domctl const& op);
 Result<Answer> set_address_size(Domain& d, abi::Domctl const& op);
 Result<Answer> get_address_size(Domain& d, abi::Domctl& op);
+
+// What it may use of the machine (domctl_device.cpp).
+Result<Answer> permit_io_ports(Domain& d, abi::Domctl const& op);
+Result<Answer> permit_device_memory(Domain& d, abi::Domctl const& op);
+Result<Answer> permit_interrupt(Domain& d, abi::Domctl const& op);
+/// That another domain works for it: not for PV guests.
+Result<Answer> set_target(Context& c, Domain& d, abi::Domctl const& op);
 
 // What it sees of the processor (cpu_policy.cpp).
 Result<Answer> get_cpu_policy(Domain& d, abi::Domctl& op);

@@ -67,7 +67,7 @@ Result<> create_domain(abi::Domctl& op) {
     return {};
 }
 
-Result<Answer> destroy_domain(Context& c, Domain& d) {
+Result<Answer> destroy_by_toolstack(Context& c, Domain& d) {
     if (&d == &c.domain || d.hardware)
         return Errno::inval;
     destroy_domain(d);
@@ -127,6 +127,8 @@ Result<Answer> set_time_offset(Domain& d, abi::Domctl const& op) {
 Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op) {
     constexpr uint32_t by_default = 0, never_emulate = 2;
     auto const request = body_of<abi::DomctlTscInfo>(op);
+    if (request.mode > never_emulate)
+        return Errno::inval;
     // The processor's own counter is what there is.
     if (request.mode != by_default && request.mode != never_emulate)
         return Errno::opnotsupp;
@@ -159,15 +161,18 @@ Result<Answer> subscribe(Domain& d, abi::Domctl const& op) {
 }
 
 /// One node has all memory: any set with it in is as good as any other.
-Result<Answer> node_affinity(Domain&, abi::Domctl const& op, bool set) {
+Result<Answer> set_node_affinity(Domain&, abi::Domctl const& op) {
+    auto const nodes = body_of<abi::DomctlNodeAffinity>(op).nodes;
+    if (nodes.bit_count == 0 || !(TRY(GuestPointer<uint8_t>{nodes.bits}.read()) & 1))
+        return Errno::inval;
+    return Answer::none;
+}
+
+Result<Answer> get_node_affinity(Domain&, abi::Domctl const& op) {
     auto const nodes = body_of<abi::DomctlNodeAffinity>(op).nodes;
     if (nodes.bit_count == 0)
         return Errno::inval;
-    GuestPointer<uint8_t> const bits{nodes.bits};
-    if (!set)
-        TRY(bits.write(1));
-    else if (!(TRY(bits.read()) & 1))
-        return Errno::inval;
+    TRY(GuestPointer<uint8_t>{nodes.bits}.write(1));
     return Answer::none;
 }
 

@@ -37,20 +37,21 @@ Result<Buffer<T>> buffer(size_t size = sizeof(T)) {
     return Buffer<T>{static_cast<T*>(TRY(allocate_bytes(size)))};
 }
 
-/// srch: it has no such vCPU. inval: the caller's own domain, whose vCPUs cannot wait for
+/// inval: it has no such vCPU, or is the caller's own domain, whose vCPUs cannot wait for
 /// themselves.
 Result<Vcpu*> vcpu_of_other(Context& c, Domain& d, uint32_t number) {
     if (&d == &c.domain)
         return Errno::inval;
     Vcpu* const v = d.vcpu(number);
     if (!v)
-        return Errno::srch;
+        return Errno::inval;
     return v;
 }
+/// inval: it has none of that number.
 Result<Vcpu*> vcpu_of(Domain& d, uint32_t number) {
     Vcpu* const v = d.vcpu(number);
     if (!v)
-        return Errno::srch;
+        return Errno::inval;
     return v;
 }
 
@@ -166,10 +167,12 @@ Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op) {
 
 Result<Answer> send_trigger(Domain& d, abi::Domctl const& op) {
     auto const request = body_of<abi::DomctlSendTrigger>(op);
-    Vcpu& v = *TRY(vcpu_of(d, request.vcpu));
+    Vcpu* const v = d.vcpu(request.vcpu);
+    if (!v)
+        return Errno::srch;
     if (request.trigger != abi::trigger_nmi)
         return Errno::nosys;
-    send_nmi(v);
+    send_nmi(*v);
     return Answer::none;
 }
 

@@ -120,6 +120,18 @@ Result<> numa_nodes(abi::Sysctl& op) {
     return {};
 }
 
+/// Which node a device is near: Hearth keeps track of neither.
+Result<> pci_topology(abi::Sysctl const& op) {
+    auto const request = body_of<abi::SysctlPciTopology>(op);
+    if (request.devices == 0 || request.nodes == 0)
+        return Errno::inval;
+    for (uint32_t i = 0; i < request.count; ++i) {
+        TRY(GuestPointer<uint32_t>{request.nodes}.write(abi::invalid_node, i));
+        preempt_point();
+    }
+    return {};
+}
+
 Result<> cpu_pools(Context& c, abi::Sysctl& op) {
     auto request = body_of<abi::SysctlCpuPoolOp>(op);
     TRY(operate_cpu_pools(c, request));
@@ -185,6 +197,14 @@ Result<> operate(Context& c, abi::Sysctl& op) {
         return describe_cpu_features(op);
     case SysctlOperation::get_cpu_policy:
         return describe_cpu_policy(op);
+    case SysctlOperation::pcitopoinfo:
+        return pci_topology(op);
+    case SysctlOperation::get_pmstat: // Domain 0 has no driver for the CPUs' frequencies
+    case SysctlOperation::psr_cmt_op:
+    case SysctlOperation::psr_alloc:
+        return Errno::nodev;
+    case SysctlOperation::coverage_op:
+        return Errno::opnotsupp;
     }
     return Errno::nosys;
 }

@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "cpu/mask.h"
 #include "cpuid/features.h"
+#include "domain/permissions.h"
 #include "memory/page.h"
 #include "sched/mutex.h"
 #include "sched/thread.h"
@@ -79,7 +80,9 @@ struct Domain {
     Mutex control;
     DomainSettings settings;
     std::atomic<uint32_t> cpu_pool{0};
-    Cap cap; // of its vCPUs, where the settings have one
+    Guarded<Permissions, Rank::page_list> permissions;
+    std::atomic<bool> may_map_devices{false}; // its permissions had frames at some time
+    Cap cap;                                  // of its vCPUs, where the settings have one
     unsigned toolstack_pauses = 0;
     /// Reasons for which no vCPU may enter the guest.
     std::atomic<unsigned> pauses{0};

@@ -20,6 +20,11 @@ SAME_VALUE(SysctlOperation::cputopoinfo, XEN_SYSCTL_cputopoinfo);
 SAME_VALUE(SysctlOperation::numainfo, XEN_SYSCTL_numainfo);
 SAME_VALUE(SysctlOperation::cpupool_op, XEN_SYSCTL_cpupool_op);
 SAME_VALUE(SysctlOperation::scheduler_op, XEN_SYSCTL_scheduler_op);
+SAME_VALUE(SysctlOperation::get_pmstat, XEN_SYSCTL_get_pmstat);
+SAME_VALUE(SysctlOperation::coverage_op, XEN_SYSCTL_coverage_op);
+SAME_VALUE(SysctlOperation::psr_cmt_op, XEN_SYSCTL_psr_cmt_op);
+SAME_VALUE(SysctlOperation::pcitopoinfo, XEN_SYSCTL_pcitopoinfo);
+SAME_VALUE(SysctlOperation::psr_alloc, XEN_SYSCTL_psr_alloc);
 SAME_VALUE(SysctlOperation::get_cpu_levelling_caps, XEN_SYSCTL_get_cpu_levelling_caps);
 SAME_VALUE(SysctlOperation::get_cpu_featureset, XEN_SYSCTL_get_cpu_featureset);
 SAME_VALUE(SysctlOperation::get_cpu_policy, XEN_SYSCTL_get_cpu_policy);
@@ -127,6 +132,13 @@ SAME_FIELD(SysctlCpuPoolOp, domain_count, xen_sysctl_cpupool_op, n_dom);
 SAME_FIELD(SysctlCpuPoolOp, cpus, xen_sysctl_cpupool_op, cpumap.bitmap);
 SAME_FIELD(SysctlCpuPoolOp, cpus_bit_count, xen_sysctl_cpupool_op, cpumap.nr_bits);
 NO_PADDING(SysctlCpuPoolOp);
+
+SAME_VALUE(invalid_node, XEN_INVALID_NODE_ID);
+SAME_SIZE(SysctlPciTopology, xen_sysctl_pcitopoinfo);
+SAME_FIELD(SysctlPciTopology, count, xen_sysctl_pcitopoinfo, num_devs);
+SAME_FIELD(SysctlPciTopology, devices, xen_sysctl_pcitopoinfo, devs);
+SAME_FIELD(SysctlPciTopology, nodes, xen_sysctl_pcitopoinfo, nodes);
+NO_PADDING(SysctlPciTopology);
 
 SAME_SIZE(SysctlSchedulerOp, xen_sysctl_scheduler_op);
 SAME_FIELD(SysctlSchedulerOp, pool, xen_sysctl_scheduler_op, cpupool_id);

@@ -267,7 +267,7 @@ TEST(Domctl, AContextGoesInAndComesOutTheSame) {
     put(*out);
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), inval);
     request.vcpu = 1;
-    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), srch);
+    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), inval);
     request = {0, 0, 0xffff800000000000};
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), fault);
     EXPECT_EQ(toolstack.control(DomctlOperation::getvcpucontext, id, request), fault);
@@ -299,7 +299,7 @@ TEST(Domctl, AffinityBindsAndIsReported) {
     request.flags = 0;
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpuaffinity, id, request), inval);
     request = {2, abi::affinity_hard, {hard, 8, 0}, {}};
-    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpuaffinity, id, request), srch);
+    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpuaffinity, id, request), inval);
     EXPECT_EQ(toolstack.end(id), 0);
 }
 
