@@ -37,26 +37,38 @@ enum class DomctlOperation : uint32_t {
     set_address_size = 35,
     get_address_size = 36,
     assign_device = 37,
+    bind_pt_irq = 38,
+    memory_mapping = 39,
+    ioport_mapping = 40,
     set_ext_vcpucontext = 42,
     get_ext_vcpucontext = 43,
     test_assign_device = 45,
     set_target = 46,
     deassign_device = 47,
+    unbind_pt_irq = 48,
     get_device_group = 50,
+    debug_op = 54,
+    gethvmcontext_partial = 55,
     gettscinfo = 59,
     settscinfo = 60,
     getpageframeinfo3 = 61,
     setvcpuextstate = 62,
     getvcpuextstate = 63,
     set_virq_handler = 66,
+    set_broken_page_p2m = 67,
     setnodeaffinity = 68,
     getnodeaffinity = 69,
     cacheflush = 71,
     get_vcpu_msrs = 72,
     set_vcpu_msrs = 73,
+    setvnumainfo = 74,
+    psr_cmt_op = 75,
+    monitor_op = 77,
+    psr_alloc = 78,
     soft_reset = 79,
     get_cpu_policy = 82,
     set_cpu_policy = 83,
+    vmtrace_op = 84,
     get_paging_mempool_size = 85,
     set_paging_mempool_size = 86,
 };
@@ -166,6 +178,9 @@ struct DomctlIomemPermission {
 struct DomctlIoportPermission {
     uint32_t first_port, port_count;
     uint8_t allow, padding[3];
+};
+struct DomctlSetTarget {
+    uint16_t target;
 };
 struct DomctlHypercallInit {
     uint64_t frame;

@@ -15,10 +15,15 @@ enum class SysctlOperation : uint32_t {
     debug_keys = 7,
     getcpuinfo = 8,
     availheap = 9,
+    get_pmstat = 10,
     cputopoinfo = 16,
     numainfo = 17,
     cpupool_op = 18,
     scheduler_op = 19,
+    coverage_op = 20,
+    psr_cmt_op = 21,
+    pcitopoinfo = 22,
+    psr_alloc = 23,
     get_cpu_levelling_caps = 25,
     get_cpu_featureset = 26,
     get_cpu_policy = 29,
@@ -90,12 +95,21 @@ struct SysctlNumaInfo {
     uint32_t count, padding;
     uint64_t memory, distances; // pointers
 };
+struct SysctlPciTopology {
+    uint32_t count, padding;
+    uint64_t devices, nodes; // pointers
+};
+inline constexpr uint32_t invalid_node = ~0u;
 struct SysctlCpuPoolOp {
     uint32_t operation, pool, scheduler, domain, cpu, domain_count;
     uint64_t cpus; // pointer to a bitmap
     uint32_t cpus_bit_count, padding;
 };
-inline constexpr uint32_t cpu_pool_info = 3, cpu_pool_free_info = 7;
+inline constexpr uint32_t cpu_pool_create = 1, cpu_pool_destroy = 2, cpu_pool_info = 3,
+                          cpu_pool_add_cpu = 4, cpu_pool_remove_cpu = 5, cpu_pool_move_domain = 6,
+                          cpu_pool_free_info = 7;
+inline constexpr uint32_t cpu_pool_any = ~0u;                                     // pool or CPU
+inline constexpr uint32_t rate_limit_minimum = 100, rate_limit_maximum = 500'000; // us
 struct SysctlSchedulerOp {
     uint32_t pool, scheduler, command, padding0;
     uint32_t rate_limit, padding1; // us; credit2's

@@ -22,12 +22,13 @@ enum class Rank : uint8_t {
     page_list = 7,
     timer = 8,
     scheduler = 9,
-    mapping = 10,
-    heap = 11,
-    allocator = 12,
-    flush = 13,
-    console = 14,
-    pci = 15,
+    budget = 10,
+    mapping = 11,
+    heap = 12,
+    allocator = 13,
+    flush = 14,
+    console = 15,
+    pci = 16,
 };
 
 /// What a CPU does while it waits for another: owned by memory/, which serves TLB flushes

@@ -52,6 +52,7 @@ enum class Errno : int32_t {
     timedout = 110,
     connrefused = 111,
     opnotsupp = 95,
+    addrnotavail = 99,
 };
 
 /// The negative number that a guest reads from rax.

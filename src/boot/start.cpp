@@ -17,6 +17,7 @@
 #include "console/console.h"
 #include "console/log.h"
 #include "control/control.h"
+#include "control/cpu_pool.h"
 #include "control/debug_keys.h"
 #include "control/domain_lifetime.h"
 #include "cpu/bringup.h"
@@ -293,10 +294,10 @@ InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
 
     IoApicDescription controllers[16];
     size_t count = 0;
-    pv::forbid_device_frames(Mfn{0xfee00}, 0x100);
+    forbid_device_frames(Mfn{0xfee00}, Mfn{0xfeeff});
     for (acpi::IoApic const& io_apic : acpi_tables.io_apics) {
         controllers[count++] = {io_apic.address, io_apic.first_interrupt};
-        pv::forbid_device_frames(frame_of(io_apic.address), 1);
+        forbid_device_frames(frame_of(io_apic.address), frame_of(io_apic.address));
     }
     IsaOverride overrides[32];
     size_t override_count = 0;
@@ -450,11 +451,11 @@ Domain& make_domain0(Told const& told, CpusReady const& cpus) {
 }
 
 void hand_over_devices(Told const& told) {
-    pv::forbid_ports(0x20, 0x21); // interrupt controllers
-    pv::forbid_ports(0xa0, 0xa1);
-    pv::forbid_ports(0x40, 0x43); // interval timer
+    forbid_ports(0x20, 0x21); // interrupt controllers
+    forbid_ports(0xa0, 0xa1);
+    forbid_ports(0x40, 0x43); // interval timer
     auto const keep_port = [](UartSettings const& s) {
-        pv::forbid_ports(s.port, static_cast<uint16_t>(s.port + 7));
+        forbid_ports(s.port, static_cast<uint16_t>(s.port + 7));
     };
     if (told.options.console_com1)
         keep_port(told.options.com1);
@@ -521,7 +522,10 @@ void let_run(Domain& domain0, Options const& options) {
                        .cpu_count = online_cpus().count()});
     if (options.dom0_vcpus_pin)
         for (unsigned i = 0; i < domain0.vcpu_count; ++i)
-            set_affinity(*domain0.vcpus[i], CpuMask::of(i % online_cpus().count()));
+            domain0.vcpus[i]->hard_affinity = CpuMask::of(i % online_cpus().count());
+    cpu_pools_initialise();
+    for (unsigned i = 0; i < domain0.vcpu_count; ++i)
+        place(*domain0.vcpus[i]);
     Vcpu& first = *domain0.vcpus[0];
     first.online.store(true);
     console_move_vga(nullptr); // the screen is Domain 0's now
@@ -550,7 +554,9 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
                         .smap = told.options.smap,
                         .fsgsbase = told.options.fsgsbase};
     enable_cpu_features(feature_switches, true);
-    pv::set_physical_address_bits(physical_address_bits());
+    // Bits beyond the machine's width are reserved in an entry.
+    forbid_device_frames(Mfn{uint64_t{1} << (physical_address_bits() - page_shift)},
+                         Mfn{~uint64_t{0}});
     arch::fpu_initialise_cpu();
     auto const interrupts = take_interrupts(told, tables, memory);
     auto const time = take_time(interrupts);

@@ -32,6 +32,10 @@ MachineFacts const& machine_facts();
 /// The firmware's memory map, as Domain 0 asks for it.
 void add_machine_memory(uint64_t start, uint64_t size, uint32_t type);
 
+/// Whether a domain may bind a physical interrupt that Domain 0 has mapped. inval: no such number;
+/// perm: it has not; opnotsupp, nomem.
+Result<> permit_mapped_pirq(Domain& domain, uint32_t pirq, bool allow);
+
 /// Interrupt lines that Hearth's own console uses.
 bool console_owns(uint32_t gsi);
 void set_console_line(uint32_t gsi);

@@ -2,6 +2,7 @@
 
 #include "console/log.h"
 #include "control/claims.h"
+#include "control/cpu_pool.h"
 #include "domain/guest_mode.h"
 #include "event/event.h"
 #include "grant/grant.h"
@@ -41,6 +42,11 @@ public:
 };
 constinit Reaper reaper;
 
+void lift_cap(Domain& domain) {
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
+        set_cap(*vcpu, nullptr);
+}
+
 void stop_timers(Vcpu& vcpu) {
     vcpu.period = 0;
     for (Timer* const timer : {&vcpu.singleshot, &vcpu.periodic, &vcpu.poll_timer})
@@ -66,6 +72,8 @@ void domain_unreferenced(Domain& domain) {
 void destroy_domain(Domain& domain) {
     if (domain.dying.exchange(true))
         return;
+    leave_cpu_pool(domain);
+    lift_cap(domain); // or its way to the border could take long
     pause_domain(domain);
     for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
         stop_timers(*vcpu);

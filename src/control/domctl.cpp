@@ -5,97 +5,115 @@
 #include "control/operation_body.h"
 #include "domain/guest_memory.h"
 
+#include <type_traits>
+
 namespace hearth {
 namespace {
 
 using abi::DomctlOperation;
 
-Result<Answer> operate(Context& c, Domain& d, abi::Domctl& op) {
-    switch (static_cast<DomctlOperation>(op.command)) {
-    case DomctlOperation::destroydomain:
-        return destroy_domain(c, d);
-    case DomctlOperation::pausedomain:
-        return pause_by_toolstack(c, d);
-    case DomctlOperation::unpausedomain:
-        return unpause_by_toolstack(c, d);
-    case DomctlOperation::resumedomain:
-        return resume_domain(d);
-    case DomctlOperation::max_vcpus:
-        return create_vcpus(d, op);
-    case DomctlOperation::max_mem:
-        return set_max_memory(d, op);
-    case DomctlOperation::setdomainhandle:
-        return set_handle(d, op);
-    case DomctlOperation::settimeoffset:
-        return set_time_offset(d, op);
-    case DomctlOperation::settscinfo:
-        return set_tsc_info(d, op);
-    case DomctlOperation::gettscinfo:
-        return get_tsc_info(d, op);
-    case DomctlOperation::setdebugging:
-        return set_debugging(d, op);
-    case DomctlOperation::set_virq_handler:
-        return set_virq_handler(d, op);
-    case DomctlOperation::subscribe:
-        return subscribe(d, op);
-    case DomctlOperation::setnodeaffinity:
-        return node_affinity(d, op, true);
-    case DomctlOperation::getnodeaffinity:
-        return node_affinity(d, op, false);
-
-    case DomctlOperation::setvcpucontext:
-        return set_vcpu_context(c, d, op);
-    case DomctlOperation::getvcpucontext:
-        return get_vcpu_context(c, d, op);
-    case DomctlOperation::getvcpuinfo:
-        return get_vcpu_info(d, op);
-    case DomctlOperation::setvcpuaffinity:
-        return set_vcpu_affinity(d, op);
-    case DomctlOperation::getvcpuaffinity:
-        return get_vcpu_affinity(d, op);
-    case DomctlOperation::scheduler_op:
-        return scheduler_parameters(d, op);
-    case DomctlOperation::sendtrigger:
-        return send_trigger(d, op);
-    case DomctlOperation::set_ext_vcpucontext:
-        return set_extended_context(c, d, op);
-    case DomctlOperation::get_ext_vcpucontext:
-        return get_extended_context(c, d, op);
-    case DomctlOperation::setvcpuextstate:
-        return set_extended_state(c, d, op);
-    case DomctlOperation::getvcpuextstate:
-        return get_extended_state(c, d, op);
-    case DomctlOperation::set_vcpu_msrs:
-        return set_vcpu_msrs(d, op);
-    case DomctlOperation::get_vcpu_msrs:
-        return get_vcpu_msrs(d, op);
-
-    case DomctlOperation::getpageframeinfo3:
-        return page_types(d, op);
-    case DomctlOperation::hypercall_init:
-        return write_hypercall_page(d, op);
-    case DomctlOperation::set_address_size:
-        return set_address_size(d, op);
-    case DomctlOperation::get_address_size:
-        return get_address_size(d, op);
-
-    case DomctlOperation::get_cpu_policy:
-        return get_cpu_policy(d, op);
-    case DomctlOperation::set_cpu_policy:
-        return set_cpu_policy(d, op);
-
-    case DomctlOperation::shadow_op:
-        return dirty_log_operation(c, d, op);
-    // There is no IOMMU to keep a device's DMA to its domain's memory.
-    case DomctlOperation::assign_device:
-    case DomctlOperation::test_assign_device:
-    case DomctlOperation::deassign_device:
-    case DomctlOperation::get_device_group:
-        return Errno::nodev;
-    default:
-        return Errno::nosys;
+/// An operation on a domain and the function that does it, which takes of (caller, domain,
+/// argument) what it needs.
+template <DomctlOperation operation, auto function>
+struct Row {
+    static constexpr auto number = static_cast<uint32_t>(operation);
+    static Result<Answer> call(Context& c, Domain& d, abi::Domctl& op) {
+        using Function = decltype(function);
+        if constexpr (std::is_invocable_v<Function, Context&, Domain&, abi::Domctl&>)
+            return function(c, d, op);
+        else if constexpr (std::is_invocable_v<Function, Domain&, abi::Domctl&>)
+            return function(d, op);
+        else if constexpr (std::is_invocable_v<Function, Context&, Domain&>)
+            return function(c, d);
+        else
+            return function(d);
     }
-}
+};
+
+/// An operation that no PV domain has, and how the toolstack knows it.
+template <DomctlOperation operation, Errno error>
+struct Refused {
+    static constexpr auto number = static_cast<uint32_t>(operation);
+    static Result<Answer> call(Context&, Domain&, abi::Domctl&) { return error; }
+};
+
+template <class... Rows>
+struct Table {
+    /// nosys for a number that is not in the table.
+    static Result<Answer> call(Context& c, Domain& d, abi::Domctl& op) {
+        Result<Answer> result = Errno::nosys;
+        (void)((op.command == Rows::number && (result = Rows::call(c, d, op), true)) || ...);
+        return result;
+    }
+};
+
+using OnDomains = Table<
+    // Lifetime.
+    Row<DomctlOperation::destroydomain, destroy_by_toolstack>,
+    Row<DomctlOperation::pausedomain, pause_by_toolstack>,
+    Row<DomctlOperation::unpausedomain, unpause_by_toolstack>,
+    Row<DomctlOperation::resumedomain, resume_domain>,
+    Row<DomctlOperation::max_vcpus, create_vcpus>, Row<DomctlOperation::max_mem, set_max_memory>,
+    Row<DomctlOperation::setdomainhandle, set_handle>,
+    Row<DomctlOperation::settimeoffset, set_time_offset>,
+    Row<DomctlOperation::settscinfo, set_tsc_info>, Row<DomctlOperation::gettscinfo, get_tsc_info>,
+    Row<DomctlOperation::setdebugging, set_debugging>,
+    Row<DomctlOperation::set_virq_handler, set_virq_handler>,
+    Row<DomctlOperation::subscribe, subscribe>,
+    Row<DomctlOperation::setnodeaffinity, set_node_affinity>,
+    Row<DomctlOperation::getnodeaffinity, get_node_affinity>,
+    // vCPUs.
+    Row<DomctlOperation::setvcpucontext, set_vcpu_context>,
+    Row<DomctlOperation::getvcpucontext, get_vcpu_context>,
+    Row<DomctlOperation::getvcpuinfo, get_vcpu_info>,
+    Row<DomctlOperation::setvcpuaffinity, set_vcpu_affinity>,
+    Row<DomctlOperation::getvcpuaffinity, get_vcpu_affinity>,
+    Row<DomctlOperation::scheduler_op, scheduler_parameters>,
+    Row<DomctlOperation::sendtrigger, send_trigger>,
+    Row<DomctlOperation::set_ext_vcpucontext, set_extended_context>,
+    Row<DomctlOperation::get_ext_vcpucontext, get_extended_context>,
+    Row<DomctlOperation::setvcpuextstate, set_extended_state>,
+    Row<DomctlOperation::getvcpuextstate, get_extended_state>,
+    Row<DomctlOperation::set_vcpu_msrs, set_vcpu_msrs>,
+    Row<DomctlOperation::get_vcpu_msrs, get_vcpu_msrs>,
+    // Memory.
+    Row<DomctlOperation::getpageframeinfo3, page_types>,
+    Row<DomctlOperation::hypercall_init, write_hypercall_page>,
+    Row<DomctlOperation::set_address_size, set_address_size>,
+    Row<DomctlOperation::get_address_size, get_address_size>,
+    // What it sees of the processor.
+    Row<DomctlOperation::get_cpu_policy, get_cpu_policy>,
+    Row<DomctlOperation::set_cpu_policy, set_cpu_policy>,
+    Row<DomctlOperation::shadow_op, dirty_log_operation>,
+    // What it may use of the machine.
+    Row<DomctlOperation::ioport_permission, permit_io_ports>,
+    Row<DomctlOperation::iomem_permission, permit_device_memory>,
+    Row<DomctlOperation::irq_permission, permit_interrupt>,
+    Row<DomctlOperation::set_target, set_target>,
+    // There is no IOMMU to keep a device's DMA to its domain's memory.
+    Refused<DomctlOperation::assign_device, Errno::opnotsupp>,
+    Refused<DomctlOperation::test_assign_device, Errno::opnotsupp>,
+    Refused<DomctlOperation::deassign_device, Errno::opnotsupp>,
+    Refused<DomctlOperation::get_device_group, Errno::opnotsupp>,
+    // For hardware-virtualised guests.
+    Refused<DomctlOperation::gethvmcontext, Errno::inval>,
+    Refused<DomctlOperation::sethvmcontext, Errno::inval>,
+    Refused<DomctlOperation::gethvmcontext_partial, Errno::inval>,
+    Refused<DomctlOperation::bind_pt_irq, Errno::inval>,
+    Refused<DomctlOperation::unbind_pt_irq, Errno::inval>,
+    Refused<DomctlOperation::memory_mapping, Errno::inval>,
+    Refused<DomctlOperation::ioport_mapping, Errno::opnotsupp>,
+    Refused<DomctlOperation::debug_op, Errno::inval>,
+    Refused<DomctlOperation::set_broken_page_p2m, Errno::inval>,
+    Refused<DomctlOperation::monitor_op, Errno::opnotsupp>,
+    Refused<DomctlOperation::soft_reset, Errno::inval>,
+    Refused<DomctlOperation::vmtrace_op, Errno::inval>,
+    Refused<DomctlOperation::get_paging_mempool_size, Errno::opnotsupp>,
+    Refused<DomctlOperation::set_paging_mempool_size, Errno::opnotsupp>,
+    // What no processor or machine here is known to have.
+    Refused<DomctlOperation::psr_cmt_op, Errno::nodev>,
+    Refused<DomctlOperation::psr_alloc, Errno::nodev>,
+    Refused<DomctlOperation::setvnumainfo, Errno::opnotsupp>>;
 
 /// Of the first domain from the number that is asked for; the toolstack finds all of them so.
 Result<Answer> get_info(abi::Domctl& op) {
@@ -120,7 +138,7 @@ Result<Answer> dispatch(Context& c, abi::Domctl& op) {
         MutexGuard guard{d->control};
         if (d->dying.load() && op.command != static_cast<uint32_t>(DomctlOperation::destroydomain))
             return Errno::srch;
-        return operate(c, *d, op);
+        return OnDomains::call(c, *d, op);
     }
 }
 

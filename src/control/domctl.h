@@ -12,7 +12,7 @@ enum class Answer : uint8_t { none, argument };
 
 // Lifetime (domctl_domain.cpp).
 Result<> create_domain(abi::Domctl& op);
-Result<Answer> destroy_domain(Context& c, Domain& d);
+Result<Answer> destroy_by_toolstack(Context& c, Domain& d);
 Result<Answer> pause_by_toolstack(Context& c, Domain& d);
 Result<Answer> unpause_by_toolstack(Context& c, Domain& d);
 Result<Answer> resume_domain(Domain& d);
@@ -25,7 +25,8 @@ Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op);
 Result<Answer> set_debugging(Domain& d, abi::Domctl const& op);
 Result<Answer> set_virq_handler(Domain& d, abi::Domctl const& op);
 Result<Answer> subscribe(Domain& d, abi::Domctl const& op);
-Result<Answer> node_affinity(Domain& d, abi::Domctl const& op, bool set);
+Result<Answer> set_node_affinity(Domain& d, abi::Domctl const& op);
+Result<Answer> get_node_affinity(Domain& d, abi::Domctl const& op);
 /// Needs no lock.
 abi::DomctlInfo describe_domain(Domain& d);
 
@@ -35,6 +36,8 @@ Result<Answer> get_vcpu_context(Context& c, Domain& d, abi::Domctl const& op);
 Result<Answer> get_vcpu_info(Domain& d, abi::Domctl& op);
 Result<Answer> set_vcpu_affinity(Domain& d, abi::Domctl& op);
 Result<Answer> get_vcpu_affinity(Domain& d, abi::Domctl& op);
+/// Its weight, cap and CPU pool hold for its vCPUs from now on.
+void apply_scheduling(Domain& d);
 Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op);
 Result<Answer> send_trigger(Domain& d, abi::Domctl const& op);
 Result<Answer> set_extended_context(Context& c, Domain& d, abi::Domctl const& op);
@@ -52,6 +55,13 @@ Result<Answer> get_address_size(Domain& d, abi::Domctl& op);
 
 // The frames that it writes to (domctl_dirty_log.cpp).
 Result<Answer> dirty_log_operation(Context& c, Domain& d, abi::Domctl& op);
+
+// What it may use of the machine (domctl_device.cpp).
+Result<Answer> permit_io_ports(Domain& d, abi::Domctl const& op);
+Result<Answer> permit_device_memory(Domain& d, abi::Domctl const& op);
+Result<Answer> permit_interrupt(Domain& d, abi::Domctl const& op);
+/// That another domain works for it: not for PV guests.
+Result<Answer> set_target(Context& c, Domain& d, abi::Domctl const& op);
 
 // What it sees of the processor (cpu_policy.cpp).
 Result<Answer> get_cpu_policy(Domain& d, abi::Domctl& op);

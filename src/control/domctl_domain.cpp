@@ -1,5 +1,6 @@
 #include "console/log.h"
 #include "control/control.h"
+#include "control/cpu_pool.h"
 #include "control/domain_lifetime.h"
 #include "control/domctl.h"
 #include "control/operation_body.h"
@@ -15,9 +16,9 @@ namespace {
 
 Result<> check(abi::DomctlCreate const& request) {
     uint32_t const grant_version = request.grant_options & 0xf;
-    // What is not there yet: hardware virtualisation, IOMMU, tracing, CPU pools.
+    // What is not there yet: hardware virtualisation, IOMMU, tracing.
     if (request.flags & ~abi::create_xenstore || request.iommu_options != 0 ||
-        request.trace_size != 0 || request.cpu_pool != 0 || request.arch.emulation_flags != 0)
+        request.trace_size != 0 || request.arch.emulation_flags != 0)
         return Errno::inval;
     if (request.max_vcpus == 0 || request.max_vcpus > max_domain_vcpus || grant_version == 0 ||
         grant_version > 2 || request.grant_options >> 4 != 0)
@@ -57,11 +58,16 @@ Result<> create_domain(abi::Domctl& op) {
     memcpy(d.settings.handle, request.handle, sizeof request.handle);
     d.settings.security_id = request.security_id;
     d.settings.flags = request.flags;
+    if (auto const joined = join_cpu_pool(d, request.cpu_pool); !joined) {
+        MutexGuard guard{d.control};
+        destroy_domain(d);
+        return joined;
+    }
     op.domain = d.id;
     return {};
 }
 
-Result<Answer> destroy_domain(Context& c, Domain& d) {
+Result<Answer> destroy_by_toolstack(Context& c, Domain& d) {
     if (&d == &c.domain || d.hardware)
         return Errno::inval;
     destroy_domain(d);
@@ -97,6 +103,7 @@ Result<Answer> create_vcpus(Domain& d, abi::Domctl const& op) {
     if (body_of<abi::DomctlMaxVcpus>(op).maximum != d.settings.max_vcpus)
         return Errno::inval;
     TRY(create_guest_vcpus(d));
+    apply_scheduling(d);
     return Answer::none;
 }
 
@@ -120,6 +127,8 @@ Result<Answer> set_time_offset(Domain& d, abi::Domctl const& op) {
 Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op) {
     constexpr uint32_t by_default = 0, never_emulate = 2;
     auto const request = body_of<abi::DomctlTscInfo>(op);
+    if (request.mode > never_emulate)
+        return Errno::inval;
     // The processor's own counter is what there is.
     if (request.mode != by_default && request.mode != never_emulate)
         return Errno::opnotsupp;
@@ -152,15 +161,18 @@ Result<Answer> subscribe(Domain& d, abi::Domctl const& op) {
 }
 
 /// One node has all memory: any set with it in is as good as any other.
-Result<Answer> node_affinity(Domain&, abi::Domctl const& op, bool set) {
+Result<Answer> set_node_affinity(Domain&, abi::Domctl const& op) {
+    auto const nodes = body_of<abi::DomctlNodeAffinity>(op).nodes;
+    if (nodes.bit_count == 0 || !(TRY(GuestPointer<uint8_t>{nodes.bits}.read()) & 1))
+        return Errno::inval;
+    return Answer::none;
+}
+
+Result<Answer> get_node_affinity(Domain&, abi::Domctl const& op) {
     auto const nodes = body_of<abi::DomctlNodeAffinity>(op).nodes;
     if (nodes.bit_count == 0)
         return Errno::inval;
-    GuestPointer<uint8_t> const bits{nodes.bits};
-    if (!set)
-        TRY(bits.write(1));
-    else if (!(TRY(bits.read()) & 1))
-        return Errno::inval;
+    TRY(GuestPointer<uint8_t>{nodes.bits}.write(1));
     return Answer::none;
 }
 
@@ -197,6 +209,7 @@ abi::DomctlInfo describe_domain(Domain& d) {
     info.cpu_time = cpu_time;
     info.online_vcpus = online;
     info.max_vcpu_id = d.vcpu_count != 0 ? d.vcpu_count - 1 : abi::info::no_vcpus;
+    info.cpu_pool = d.cpu_pool.load();
     info.security_id = d.settings.security_id;
     memcpy(info.handle, d.settings.handle, sizeof info.handle);
     info.arch.emulation_flags = d.settings.emulation_flags;

@@ -1,11 +1,13 @@
 #include "console/log.h"
 #include "control/cpu_bitmap.h"
+#include "control/cpu_pool.h"
 #include "control/domctl.h"
 #include "control/operation_body.h"
 #include "cpu/cpu.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
 #include "memory/allocator.h"
+#include "time/clock.h"
 
 #include <memory>
 #include <span>
@@ -35,20 +37,21 @@ Result<Buffer<T>> buffer(size_t size = sizeof(T)) {
     return Buffer<T>{static_cast<T*>(TRY(allocate_bytes(size)))};
 }
 
-/// srch: it has no such vCPU. inval: the caller's own domain, whose vCPUs cannot wait for
+/// inval: it has no such vCPU, or is the caller's own domain, whose vCPUs cannot wait for
 /// themselves.
 Result<Vcpu*> vcpu_of_other(Context& c, Domain& d, uint32_t number) {
     if (&d == &c.domain)
         return Errno::inval;
     Vcpu* const v = d.vcpu(number);
     if (!v)
-        return Errno::srch;
+        return Errno::inval;
     return v;
 }
+/// inval: it has none of that number.
 Result<Vcpu*> vcpu_of(Domain& d, uint32_t number) {
     Vcpu* const v = d.vcpu(number);
     if (!v)
-        return Errno::srch;
+        return Errno::inval;
     return v;
 }
 
@@ -99,17 +102,19 @@ Result<Answer> set_vcpu_affinity(Domain& d, abi::Domctl& op) {
         return Errno::inval;
     if (request.flags & abi::affinity_hard) {
         CpuMask const wanted = TRY(read_cpus(request.hard));
-        if ((wanted & online_cpus()).empty())
+        CpuMask const possible = wanted & pool_cpus(d);
+        if (possible.empty())
             return Errno::inval;
-        set_affinity(v, wanted);
-        TRY(write_cpus(request.hard, wanted & online_cpus()));
+        v.hard_affinity = wanted;
+        place(v);
+        TRY(write_cpus(request.hard, possible));
     }
     if (request.flags & abi::affinity_soft) {
         CpuMask const wanted = TRY(read_cpus(request.soft));
         if ((wanted & online_cpus()).empty())
             return Errno::inval;
-        v.soft_affinity = wanted;
-        TRY(write_cpus(request.soft, wanted & v.affinity() & online_cpus()));
+        set_preferred_cpus(v, wanted);
+        TRY(write_cpus(request.soft, wanted & v.affinity()));
     }
     return Answer::none;
 }
@@ -120,10 +125,21 @@ Result<Answer> get_vcpu_affinity(Domain& d, abi::Domctl& op) {
     if (request.flags == 0 || request.flags & ~(abi::affinity_hard | abi::affinity_soft))
         return Errno::inval;
     if (request.flags & abi::affinity_hard)
-        TRY(write_cpus(request.hard, v.affinity()));
+        TRY(write_cpus(request.hard, v.hard_affinity));
     if (request.flags & abi::affinity_soft)
-        TRY(write_cpus(request.soft, v.soft_affinity));
+        TRY(write_cpus(request.soft, v.preferred_cpus()));
     return Answer::none;
+}
+
+void apply_scheduling(Domain& d) {
+    bool const capped = d.settings.cap != 0;
+    if (capped)
+        d.cap.set_allowance(Cap::period / 100 * d.settings.cap, now_ns());
+    for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
+        set_weight(*v, d.settings.weight);
+        set_cap(*v, capped ? &d.cap : nullptr);
+        place(*v);
+    }
 }
 
 Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op) {
@@ -133,17 +149,16 @@ Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op) {
     switch (request.command) {
     case abi::scheduler_get:
         request.weight = static_cast<uint16_t>(d.settings.weight);
-        request.cap = 0;
+        request.cap = static_cast<uint16_t>(d.settings.cap);
         set_body(op, request);
         return Answer::argument;
     case abi::scheduler_put:
-        if (request.cap != 0)
-            return Errno::opnotsupp;
-        if (request.weight != 0) {
+        if (request.cap > 100 * d.settings.max_vcpus)
+            return Errno::inval;
+        if (request.weight != 0)
             d.settings.weight = request.weight;
-            for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count})
-                set_weight(*v, request.weight);
-        }
+        d.settings.cap = request.cap;
+        apply_scheduling(d);
         return Answer::none;
     default:
         return Errno::inval;
@@ -152,10 +167,12 @@ Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op) {
 
 Result<Answer> send_trigger(Domain& d, abi::Domctl const& op) {
     auto const request = body_of<abi::DomctlSendTrigger>(op);
-    Vcpu& v = *TRY(vcpu_of(d, request.vcpu));
+    Vcpu* const v = d.vcpu(request.vcpu);
+    if (!v)
+        return Errno::srch;
     if (request.trigger != abi::trigger_nmi)
         return Errno::nosys;
-    send_nmi(v);
+    send_nmi(*v);
     return Answer::none;
 }
 

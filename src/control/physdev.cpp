@@ -16,9 +16,10 @@ namespace {
 struct Pirq {
     bool mapped = false;
     uint16_t irq = 0;
+    DomainId user = domid_invalid; // whose port it is
     std::atomic<uint32_t> port{0};
 };
-/// Only the one hardware domain has any.
+/// All of the machine's. The hardware domain maps them; whom it permits may bind them in its place.
 struct Pirqs {
     Pirq entries[irq_limit];
     uint8_t* eoi_map = nullptr; // bit for each that needs an end; shared with the guest
@@ -154,7 +155,10 @@ Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, 
     case PhysdevOperation::map_pirq:
         return updating<abi::MapPirq>(argument, [&](abi::MapPirq& r) -> Result<> {
             DomainRef const d = TRY(target_domain(c, r.domain));
-            return &*d == &c.domain ? map_pirq(r) : Result<>{Errno::nosys};
+            // A line that another may bind has the same number there; messages are one's own.
+            if (&*d != &c.domain && static_cast<abi::MapPirqType>(r.type) != abi::MapPirqType::gsi)
+                return Errno::nosys;
+            return map_pirq(r);
         });
     case PhysdevOperation::unmap_pirq: {
         auto const r = TRY(GuestPointer<abi::UnmapPirq>{argument}.read());
@@ -205,7 +209,8 @@ Result<int64_t> do_physdev_op(Context& c, uint32_t command, uint64_t argument) {
     switch (static_cast<PhysdevOperation>(command)) {
     case PhysdevOperation::eoi: {
         auto const r = TRY(GuestPointer<abi::PhysdevEoi>{argument}.read());
-        if (!c.domain.hardware || !mapped(r.irq))
+        Pirq const* const pirq = mapped(r.irq);
+        if (!pirq || (!c.domain.hardware && pirq->user != c.domain.id))
             return Errno::inval;
         irq_end(pirqs.entries[r.irq].irq);
         return 0;
@@ -241,17 +246,30 @@ Result<int64_t> do_physdev_op(Context& c, uint32_t command, uint64_t argument) {
     }
 }
 
+Result<> permit_mapped_pirq(Domain& domain, uint32_t pirq, bool allow) {
+    if (pirq >= irq_limit)
+        return Errno::inval;
+    LockGuard guard{pirqs_lock};
+    if (!mapped(pirq))
+        return Errno::perm;
+    return permit_pirq(domain, pirq, allow);
+}
+
 Result<> pirq_bound(Domain& domain, uint32_t number, uint32_t port, bool) {
-    if (!domain.hardware)
+    if (!may_use_pirq(domain, number))
         return Errno::perm;
     LockGuard guard{pirqs_lock};
     if (number >= irq_limit)
         return Errno::inval;
-    if (!mapped(number)) // old kernels bind lines without mapping them
+    if (!mapped(number)) { // old kernels bind lines without mapping them
+        if (!domain.hardware)
+            return Errno::inval;
         TRY(map(number));
+    }
     Pirq& pirq = pirqs.entries[number];
     if (pirq.port.load())
         return Errno::exist;
+    pirq.user = domain.id;
     pirq.port.store(port, std::memory_order_release);
     if (auto bound = irq_bind(pirq.irq, raise, &domain); !bound) {
         pirq.port.store(0);
@@ -267,6 +285,7 @@ void pirq_unbound(Domain&, uint32_t number) {
         return;
     irq_unbind(pirq->irq);
     pirq->port.store(0);
+    pirq->user = domid_invalid;
 }
 
 } // namespace hearth

@@ -4,8 +4,8 @@
 #include "arch/intrinsics.h"
 #include "console/console.h"
 #include "control/control.h"
-#include "control/cpu_bitmap.h"
 #include "control/cpu_policy.h"
+#include "control/cpu_pool.h"
 #include "control/debug_keys.h"
 #include "control/domctl.h"
 #include "control/operation_body.h"
@@ -120,39 +120,28 @@ Result<> numa_nodes(abi::Sysctl& op) {
     return {};
 }
 
-/// There is one pool, with every CPU and domain in it.
-Result<> cpu_pool(abi::Sysctl& op) {
-    auto request = body_of<abi::SysctlCpuPoolOp>(op);
-    abi::ControlBitmap const cpus{request.cpus, request.cpus_bit_count, 0};
-    switch (request.operation) {
-    case abi::cpu_pool_info:
-        if (request.pool != 0)
-            return Errno::noent;
-        request.scheduler = abi::scheduler_credit2;
-        request.domain_count = 0;
-        for (DomainId id = 0; id < max_domains; ++id)
-            request.domain_count += find_domain(id) != nullptr;
-        TRY(write_cpus(cpus, online_cpus()));
-        break;
-    case abi::cpu_pool_free_info:
-        TRY(write_cpus(cpus, {}));
-        break;
-    default:
-        return Errno::opnotsupp;
+/// Which node a device is near: Hearth keeps track of neither.
+Result<> pci_topology(abi::Sysctl const& op) {
+    auto const request = body_of<abi::SysctlPciTopology>(op);
+    if (request.devices == 0 || request.nodes == 0)
+        return Errno::inval;
+    for (uint32_t i = 0; i < request.count; ++i) {
+        TRY(GuestPointer<uint32_t>{request.nodes}.write(abi::invalid_node, i));
+        preempt_point();
     }
+    return {};
+}
+
+Result<> cpu_pools(Context& c, abi::Sysctl& op) {
+    auto request = body_of<abi::SysctlCpuPoolOp>(op);
+    TRY(operate_cpu_pools(c, request));
     set_body(op, request);
     return {};
 }
 
 Result<> scheduler_parameters(abi::Sysctl& op) {
     auto request = body_of<abi::SysctlSchedulerOp>(op);
-    if (request.pool != 0 || request.scheduler != abi::scheduler_credit2)
-        return Errno::inval;
-    if (request.command == abi::scheduler_put)
-        return request.rate_limit == 0 ? Result<>{} : Errno::opnotsupp;
-    if (request.command != abi::scheduler_get)
-        return Errno::inval;
-    request.rate_limit = 0;
+    TRY(operate_pool_scheduler(request));
     set_body(op, request);
     return {};
 }
@@ -175,7 +164,7 @@ Result<> press_keys(abi::Sysctl const& op) {
     return {};
 }
 
-Result<> operate(abi::Sysctl& op) {
+Result<> operate(Context& c, abi::Sysctl& op) {
     switch (static_cast<SysctlOperation>(op.command)) {
     case SysctlOperation::readconsole:
         return read_console(op);
@@ -198,7 +187,7 @@ Result<> operate(abi::Sysctl& op) {
     case SysctlOperation::numainfo:
         return numa_nodes(op);
     case SysctlOperation::cpupool_op:
-        return cpu_pool(op);
+        return cpu_pools(c, op);
     case SysctlOperation::scheduler_op:
         return scheduler_parameters(op);
     case SysctlOperation::get_cpu_levelling_caps:
@@ -208,18 +197,26 @@ Result<> operate(abi::Sysctl& op) {
         return describe_cpu_features(op);
     case SysctlOperation::get_cpu_policy:
         return describe_cpu_policy(op);
+    case SysctlOperation::pcitopoinfo:
+        return pci_topology(op);
+    case SysctlOperation::get_pmstat: // Domain 0 has no driver for the CPUs' frequencies
+    case SysctlOperation::psr_cmt_op:
+    case SysctlOperation::psr_alloc:
+        return Errno::nodev;
+    case SysctlOperation::coverage_op:
+        return Errno::opnotsupp;
     }
     return Errno::nosys;
 }
 
 } // namespace
 
-Result<int64_t> do_sysctl(Context&, uint64_t argument) {
+Result<int64_t> do_sysctl(Context& c, uint64_t argument) {
     GuestPointer<abi::Sysctl> const pointer{argument};
     abi::Sysctl op = TRY(pointer.read());
     if (op.version != abi::sysctl_interface_version)
         return Errno::access;
-    TRY(operate(op));
+    TRY(operate(c, op));
     TRY(pointer.write(op));
     return 0;
 }

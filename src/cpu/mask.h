@@ -34,4 +34,6 @@ struct CpuMask {
     }
 };
 
+inline constexpr CpuMask any_cpu{~uint64_t{0}};
+
 } // namespace hearth

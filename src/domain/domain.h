@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "cpu/mask.h"
 #include "cpuid/features.h"
+#include "domain/permissions.h"
 #include "memory/page.h"
 #include "sched/mutex.h"
 #include "sched/thread.h"
@@ -61,6 +62,7 @@ struct DomainSettings {
     int64_t time_offset = 0; // of its wall clock, s
     uint32_t tsc_incarnation = 0;
     uint32_t weight = 256;     // of each vCPU
+    uint32_t cap = 0;          // percent of one CPU, for all vCPUs together; 0: none
     uint32_t suspend_port = 0; // hears when it has suspended; 0: the toolstack does
     bool debugging = false;
     bool invariant_tsc = false; // shown where there is one: it will not be migrated
@@ -81,6 +83,10 @@ struct Domain {
     /// domain's own hypercalls: who holds it may be waiting for the caller to come to its border.
     Mutex control;
     DomainSettings settings;
+    std::atomic<uint32_t> cpu_pool{0};
+    Guarded<Permissions, Rank::page_list> permissions;
+    std::atomic<bool> may_map_devices{false}; // its permissions had frames at some time
+    Cap cap;                                  // of its vCPUs, where the settings have one
     unsigned toolstack_pauses = 0;
     /// Reasons for which no vCPU may enter the guest.
     std::atomic<unsigned> pauses{0};
@@ -135,8 +141,8 @@ struct Vcpu : Thread {
         info_page; // where the guest registered its own; empty: in the shared info page or nowhere
     std::atomic<VcpuSetup> setup{VcpuSetup::none};
     std::atomic<bool> online{false};
-    CpuMask soft_affinity{~uint64_t{0}};
     std::atomic<bool> polling{false};
+    CpuMask hard_affinity = any_cpu; // where it may run, of what its CPU pool has
     bool nmi_pending = false;
     GuestAddress runstate_area{0};
     GuestAddress time_area{0};

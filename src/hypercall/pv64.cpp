@@ -18,13 +18,27 @@ Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count);
 
 Result<int64_t> do_xsm_op(Context&, uint64_t) { return Errno::nosys; }
 
+// What Domain 0 alone may do is written down here and nowhere else, but for physdev_op, whose
+// operations look at what a domain was permitted, and for operations that name another domain
+// (target_domain).
+
+constexpr Reserved memory_operation(Caller caller, abi::MemoryOperation operation) {
+    constexpr uint32_t number = 0x3f; // above it: how far a list has come
+    return {caller, static_cast<uint32_t>(operation), number};
+}
+constexpr Reserved of_others(abi::SchedOperation operation) {
+    return {Caller::privileged, static_cast<uint32_t>(operation), ~0u};
+}
+
 using abi::Hypercall;
 using Pv64 = Table<
     // Most frequent first.
     Row<Hypercall::iret, pv::do_iret>, Row<Hypercall::mmu_update, pv::do_mmu_update>,
     Row<Hypercall::update_va_mapping, pv::do_update_va_mapping>,
     Row<Hypercall::mmuext_op, pv::do_mmuext_op>, Row<Hypercall::multicall, do_multicall>,
-    Row<Hypercall::event_channel_op, do_event_channel_op>, Row<Hypercall::sched_op, do_sched_op>,
+    Row<Hypercall::event_channel_op, do_event_channel_op>,
+    Row<Hypercall::sched_op, do_sched_op, Caller::anyone,
+        of_others(abi::SchedOperation::remote_shutdown)>,
     Row<Hypercall::vcpu_op, do_vcpu_op>, Row<Hypercall::set_segment_base, pv::do_set_segment_base>,
     Row<Hypercall::stack_switch, pv::do_stack_switch>, Row<Hypercall::xen_version, do_xen_version>,
     Row<Hypercall::fpu_taskswitch, pv::do_fpu_taskswitch>,
@@ -36,10 +50,15 @@ using Pv64 = Table<
     Row<Hypercall::set_callbacks, pv::do_set_callbacks>,
     Row<Hypercall::callback_op, pv::do_callback_op>, Row<Hypercall::nmi_op, pv::do_nmi_op>,
     Row<Hypercall::vm_assist, pv::do_vm_assist>, Row<Hypercall::set_debugreg, pv::do_set_debugreg>,
-    Row<Hypercall::get_debugreg, pv::do_get_debugreg>, Row<Hypercall::memory_op, do_memory_op>,
+    Row<Hypercall::get_debugreg, pv::do_get_debugreg>,
+    Row<Hypercall::memory_op, do_memory_op, Caller::anyone,
+        memory_operation(Caller::privileged, abi::MemoryOperation::set_memory_map),
+        memory_operation(Caller::privileged, abi::MemoryOperation::claim_pages),
+        memory_operation(Caller::privileged, abi::MemoryOperation::acquire_resource),
+        memory_operation(Caller::hardware_domain, abi::MemoryOperation::machine_memory_map)>,
     Row<Hypercall::update_va_mapping_otherdomain, pv::do_update_va_mapping_otherdomain>,
-    Row<Hypercall::console_io, do_console_io>,
     // Domain 0's.
+    Row<Hypercall::console_io, do_console_io, Caller::hardware_domain>,
     Row<Hypercall::platform_op, do_platform_op, Caller::hardware_domain>,
     Row<Hypercall::domctl, do_domctl, Caller::privileged>,
     Row<Hypercall::sysctl, do_sysctl, Caller::privileged>, Row<Hypercall::xsm_op, do_xsm_op>>;

@@ -33,15 +33,6 @@ struct Signature<Result<int64_t> (*)(Context&, A...)> {
     }
 };
 
-template <abi::Hypercall hypercall_number, auto function, Caller who = Caller::anyone>
-struct Row {
-    static constexpr auto number = static_cast<uint64_t>(hypercall_number);
-    static constexpr Caller caller = who;
-    static Result<int64_t> call(Context& context, Arguments const& a) {
-        return Signature<decltype(function)>::template decode<function>(context, a);
-    }
-};
-
 inline bool may_call(Domain const& domain, Caller who) {
     switch (who) {
     case Caller::anyone:
@@ -54,6 +45,26 @@ inline bool may_call(Domain const& domain, Caller who) {
     return false;
 }
 
+/// One sub-operation, by the bits of the first argument that name it, that not everyone may use.
+struct Reserved {
+    Caller caller;
+    uint32_t operation, mask;
+};
+
+template <abi::Hypercall hypercall_number, auto function, Caller caller = Caller::anyone,
+          Reserved... reserved>
+struct Row {
+    static constexpr auto number = static_cast<uint64_t>(hypercall_number);
+    static bool allowed(Domain const& domain, Arguments const& a) {
+        return may_call(domain, caller) && (((a.values[0] & reserved.mask) != reserved.operation ||
+                                             may_call(domain, reserved.caller)) &&
+                                            ...);
+    }
+    static Result<int64_t> call(Context& context, Arguments const& a) {
+        return Signature<decltype(function)>::template decode<function>(context, a);
+    }
+};
+
 template <class... Rows>
 struct Table {
     /// nosys for a number that is not in the table.
@@ -61,8 +72,8 @@ struct Table {
         Result<int64_t> result = Errno::nosys;
         // Compared one after the other: no indirect branch for a guest to train.
         (void)((number == Rows::number &&
-                (result = may_call(context.domain, Rows::caller) ? Rows::call(context, a)
-                                                                 : Result<int64_t>{Errno::perm},
+                (result = Rows::allowed(context.domain, a) ? Rows::call(context, a)
+                                                           : Result<int64_t>{Errno::perm},
                  true)) ||
                ...);
         return result;

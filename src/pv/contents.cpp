@@ -18,34 +18,22 @@ constexpr uint64_t common_bits = pte::present | pte::writable | pte::user | pte:
 constexpr uint64_t cache_bits = pte::write_through | pte::cache_disable | pte::pat;
 constexpr uint64_t status_bits = pte::accessed | pte::dirty;
 
-struct FrameRange {
-    Mfn first, end;
-};
-constinit FrameRange forbidden[24]{};
-constinit unsigned forbidden_count = 0;
-
-constinit unsigned physical_address_bits = 52;
-
-bool device_frame_allowed(Domain const& domain, Mfn mfn) {
-    // Bits beyond the machine's width are reserved in an entry.
-    if (!domain.hardware || address_of(mfn).raw() >> physical_address_bits != 0)
-        return false;
-    for (unsigned i = 0; i < forbidden_count; ++i)
-        if (mfn >= forbidden[i].first && mfn < forbidden[i].end)
-            return false;
-    return true;
-}
-
-uint64_t allowed_bits(Domain const& domain, unsigned level) {
-    return level == 1 ? common_bits | pte::global | (domain.hardware ? cache_bits : 0)
-                      : common_bits;
+/// How memory is cached is the hardware domain's to say, and of devices that of whoever may map
+/// them.
+uint64_t allowed_bits(Domain const& domain, Pte entry, unsigned level) {
+    if (level != 1)
+        return common_bits;
+    bool const caching =
+        domain.hardware ||
+        (domain.may_map_devices.load(std::memory_order_relaxed) && !is_ram(entry.mfn()));
+    return common_bits | pte::global | (caching ? cache_bits : 0);
 }
 uint64_t stored_bits(Pte entry) {
     return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v;
 }
 
 Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
-    if (entry.v & ~allowed_bits(domain, 1))
+    if (entry.v & ~allowed_bits(domain, entry, 1))
         return Errno::inval;
     Pte const stored{stored_bits(entry)};
     Mfn const mfn = entry.mfn();
@@ -53,7 +41,7 @@ Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
     if (!is_ram(mfn)) {
         if (!own && frames_of != domid_io)
             return Errno::inval;
-        if (!device_frame_allowed(domain, mfn))
+        if (!may_map_device(domain, mfn))
             return Errno::perm;
         return stored;
     }
@@ -121,7 +109,7 @@ void release_rest(Domain& domain, Pte before, Pte now, unsigned level) {
 }
 
 bool bits_allowed(Domain const& domain, Pte entry, unsigned level) {
-    return !entry.present() || !(entry.v & ~allowed_bits(domain, level));
+    return !entry.present() || !(entry.v & ~allowed_bits(domain, entry, level));
 }
 
 /// Replaces an L1 entry that maps the frame with just these rights; `by` brings its references.
@@ -271,13 +259,6 @@ Result<uint64_t> check_descriptor(uint64_t d) {
     if (!(d & code_or_data))
         return Errno::inval;
     return d | privilege;
-}
-
-void set_physical_address_bits(unsigned width) { physical_address_bits = width; }
-
-void forbid_device_frames(Mfn first, uint64_t count) {
-    if (forbidden_count < sizeof forbidden / sizeof forbidden[0])
-        forbidden[forbidden_count++] = {first, first + count};
 }
 
 } // namespace hearth::pv

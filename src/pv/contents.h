@@ -47,9 +47,4 @@ constexpr bool is_reserved_slot(unsigned index) { return index >= 256 && index <
 /// descriptor.
 Result<uint64_t> check_descriptor(uint64_t descriptor);
 
-/// Frames of devices that no guest may map, since Hearth drives them itself.
-void forbid_device_frames(Mfn first, uint64_t count);
-/// How wide a physical address is on this machine.
-void set_physical_address_bits(unsigned width);
-
 } // namespace hearth::pv

@@ -37,19 +37,6 @@ Access<> guest_access(Result<> result, uint64_t address, bool write) {
     return raise(Vector::page_fault, write ? 2 : 0, address);
 }
 
-struct PortRange {
-    uint16_t first, last;
-};
-constinit PortRange forbidden[16]{};
-constinit unsigned forbidden_count = 0;
-
-bool port_is_ours(uint16_t port, unsigned size) {
-    for (unsigned i = 0; i < forbidden_count; ++i)
-        if (port <= forbidden[i].last && port + size > forbidden[i].first)
-            return true;
-    return false;
-}
-
 constexpr uint16_t pci_address_port = 0xcf8, pci_data_port = 0xcfc;
 
 bool is_pci_port(uint16_t port, unsigned size) {
@@ -113,7 +100,7 @@ public:
         if (!port_allowed(port, size))
             return raise(Vector::general_protection);
         uint32_t const none = size == 4 ? ~0u : (1u << (size * 8)) - 1;
-        if (!v_.domain.hardware || port_is_ours(port, size))
+        if (!may_use_ports(v_.domain, port, static_cast<uint16_t>(port + size - 1)))
             return none;
         if (port == pci_address_port && size == 4)
             return v_.pci_address;
@@ -124,7 +111,7 @@ public:
     Access<> io_out(uint16_t port, unsigned size, uint32_t value) override {
         if (!port_allowed(port, size))
             return raise(Vector::general_protection);
-        if (!v_.domain.hardware || port_is_ours(port, size))
+        if (!may_use_ports(v_.domain, port, static_cast<uint16_t>(port + size - 1)))
             return {};
         if (port == pci_address_port && size == 4)
             v_.pci_address = value;
@@ -413,11 +400,6 @@ std::optional<uint8_t> software_interrupt_at(PvVcpu const& v) {
     if (!copy_from_guest(bytes, GuestAddress{v.registers().rip}, sizeof bytes) || bytes[0] != 0xcd)
         return std::nullopt;
     return bytes[1];
-}
-
-void forbid_ports(uint16_t first, uint16_t last) {
-    if (forbidden_count < sizeof forbidden / sizeof forbidden[0])
-        forbidden[forbidden_count++] = {first, last};
 }
 
 Result<int64_t> do_fpu_taskswitch(Context& c, uint64_t set) {

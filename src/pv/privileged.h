@@ -18,9 +18,6 @@ bool emulate_forced_cpuid(PvVcpu& vcpu);
 /// The n of an `int n` at rip.
 std::optional<uint8_t> software_interrupt_at(PvVcpu const& vcpu);
 
-/// Ports that stay Hearth's own.
-void forbid_ports(uint16_t first, uint16_t last);
-
 Result<int64_t> do_fpu_taskswitch(Context& context, uint64_t set);
 /// Checks and keeps one of registers 0 to 3, 6 and 7, without loading it. perm.
 Result<> store_debug_register(PvVcpu& vcpu, unsigned index, uint64_t value);

@@ -22,6 +22,7 @@ constexpr uint64_t slice = 5'000'000; // ns of real time at the default weight
 constexpr uint32_t default_weight = 256;
 
 void slice_ended(void*);
+void period_began(void*);
 
 } // namespace
 
@@ -32,6 +33,7 @@ struct Scheduler {
         SpinLock lock{Rank::scheduler};
         Queue queue;
         unsigned length = 0;
+        Queue without_budget; // runnable, but for their caps
         Thread* running = nullptr;
         Thread* idle = nullptr;
         Thread* previous = nullptr;  // being switched away from
@@ -39,7 +41,9 @@ struct Scheduler {
         uint64_t virtual_time = 0;   // never goes back
         std::atomic<bool> reschedule{false};
         std::atomic<uint64_t> interruptions{0}; // by IPI: each found the CPU between two things
+        std::atomic<uint64_t> rate_limit{0};    // ns
         Timer slice_timer{slice_ended, nullptr};
+        Timer period_timer{period_began, nullptr};
     };
     static Cpu cpus[max_cpus];
 
@@ -57,6 +61,8 @@ struct Scheduler {
             return;
         uint64_t const ran = now - t.times_.since;
         t.virtual_time_ += ran * default_weight / t.weight_;
+        if (t.cap_)
+            t.cap_->settle(std::exchange(t.drawn_, 0), ran);
     }
 
     static void insert(Cpu& cpu, Thread& t) {
@@ -72,7 +78,10 @@ struct Scheduler {
 
     static void take_off(Cpu& cpu, Thread& t) {
         Queue::remove(t);
-        --cpu.length;
+        if (t.waits_for_budget_)
+            t.waits_for_budget_ = false;
+        else
+            --cpu.length;
     }
 
     /// Queues a runnable thread on `id`, whose lock is held, and has that CPU look: whoever should
@@ -93,17 +102,24 @@ struct Scheduler {
                 send_ipi(CpuMask::of(id), Ipi::reschedule);
         }
         if (!cpu.running->idle_)
-            call_idle_cpu(t.affinity_);
+            call_idle_cpu(t);
     }
 
     /// A thread waits behind another: a CPU with nothing to do comes and takes it.
-    static void call_idle_cpu(CpuMask allowed) {
-        uint64_t candidates = (allowed & online_cpus()).without(this_cpu_id()).bits;
-        for (; candidates != 0; candidates &= candidates - 1) {
-            unsigned const id = static_cast<unsigned>(std::countr_zero(candidates));
-            if (cpus[id].running->idle_ && cpus[id].length == 0)
-                return send_ipi(CpuMask::of(id), Ipi::reschedule);
+    static void call_idle_cpu(Thread const& t) {
+        CpuMask const candidates = (t.affinity_ & online_cpus()).without(this_cpu_id());
+        if (!call_first_idle(candidates & t.preferred_))
+            call_first_idle(candidates);
+    }
+    static bool call_first_idle(CpuMask candidates) {
+        for (uint64_t left = candidates.bits; left != 0; left &= left - 1) {
+            unsigned const id = static_cast<unsigned>(std::countr_zero(left));
+            if (cpus[id].running->idle_ && cpus[id].length == 0) {
+                send_ipi(CpuMask::of(id), Ipi::reschedule);
+                return true;
+            }
         }
+        return false;
     }
 
     /// Virtual time is relative to a queue: what a thread is ahead or behind goes with it, within
@@ -122,16 +138,20 @@ struct Scheduler {
     }
 
     /// Where a thread that wakes should run: where it was if that is idle, else an idle CPU, else
-    /// where it was.
+    /// where it was. A CPU that it prefers is better than one that it does not, if that is not idle
+    /// while the preferred one is busy.
     static unsigned choose(Thread const& t) {
         CpuMask const allowed = t.affinity_ & online_cpus();
-        if (allowed.has(t.cpu_) && cpus[t.cpu_].running->idle_ && cpus[t.cpu_].length == 0)
+        if ((allowed & t.preferred_).has(t.cpu_) && cpus[t.cpu_].running->idle_ &&
+            cpus[t.cpu_].length == 0)
             return t.cpu_;
+        constexpr unsigned each = 2, not_preferred = 3; // more than a move, less than two threads
         unsigned best = t.cpu_;
         unsigned best_load = ~0u;
         allowed.each([&](unsigned id) {
-            unsigned const load =
-                cpus[id].length + (cpus[id].running->idle_ ? 0 : 1) + (id == t.cpu_ ? 0 : 1);
+            unsigned const load = each * (cpus[id].length + (cpus[id].running->idle_ ? 0 : 1) +
+                                          (id == t.cpu_ ? 0 : 1)) +
+                                  (t.preferred_.has(id) ? 0 : not_preferred);
             if (load < best_load || (load == best_load && id == t.cpu_)) {
                 best_load = load;
                 best = id;
@@ -171,14 +191,38 @@ struct Scheduler {
         }
     }
 
-    static Thread& pick(Cpu& cpu) {
-        Thread* const t = cpu.queue.front();
-        if (!t)
-            return *cpu.idle;
-        take_off(cpu, *t);
-        if (t->virtual_time_ > cpu.virtual_time)
-            cpu.virtual_time = t->virtual_time_;
-        return *t;
+    /// Whose caps leave them no time go aside.
+    static Thread& pick(Cpu& cpu, uint64_t now) {
+        while (Thread* const t = cpu.queue.front()) {
+            take_off(cpu, *t);
+            if (t->cap_ && (t->drawn_ = t->cap_->draw(now)) == 0) {
+                t->waits_for_budget_ = true;
+                cpu.without_budget.push_back(*t);
+                continue;
+            }
+            if (t->virtual_time_ > cpu.virtual_time)
+                cpu.virtual_time = t->virtual_time_;
+            return *t;
+        }
+        return *cpu.idle;
+    }
+
+    /// Those that wait on this CPU for the period that has begun may look what there is in it.
+    static void let_in() {
+        unsigned const id = this_cpu_id();
+        LockGuard guard{cpus[id].lock};
+        while (Thread* const t = cpus[id].without_budget.front()) {
+            Queue::remove(*t);
+            t->waits_for_budget_ = false;
+            enqueue(id, *t);
+        }
+    }
+
+    static void set_timers(Cpu& cpu, uint64_t now, uint64_t turn, bool some_wait) {
+        if (turn != 0)
+            cpu.slice_timer.set(now + turn);
+        if (some_wait)
+            cpu.period_timer.set(Cap::next_period(now));
     }
 
     /// Switches from the running thread, which has been put where it belongs, to the best one. Lock
@@ -186,21 +230,21 @@ struct Scheduler {
     static void switch_away(Cpu& cpu, uint64_t now) __attribute__((release_capability(cpu.lock))) {
         Thread& previous = *cpu.running;
         cpu.reschedule.store(false);
-        Thread& next = pick(cpu);
+        Thread& next = pick(cpu, now);
         enter_state(next, RunState::running, now);
-        bool const contended = cpu.length > 0;
+        // How long it may run: until others want their turn, or as its cap says. 0: for ever.
+        uint64_t const turn = next.cap_ ? std::min(slice, next.drawn_) : cpu.length > 0 ? slice : 0;
+        bool const some_wait = cpu.without_budget.front() != nullptr;
         if (&next == &previous) {
             cpu.lock.unlock();
-            if (contended)
-                cpu.slice_timer.set(now + slice);
+            set_timers(cpu, now, turn, some_wait);
             return;
         }
         cpu.running = &next;
         cpu.previous = &previous;
         next.on_cpu_.store(true);
         cpu.lock.unlock();
-        if (contended)
-            cpu.slice_timer.set(now + slice);
+        set_timers(cpu, now, turn, some_wait);
         previous.switch_out();
         this_cpu().current = &next;
         bind_stack(next.stack_end_, this_cpu());
@@ -255,9 +299,17 @@ struct Scheduler {
         {
             Cpu& from = cpus[busiest];
             LockGuard guard{from.lock};
-            for (Thread* t = from.queue.front(); t && !taken; t = from.queue.next(*t))
-                if (t->affinity_.has(self) && !t->on_cpu_.load(std::memory_order_acquire))
+            for (Thread* t = from.queue.front(); t; t = from.queue.next(*t)) {
+                if (!t->affinity_.has(self) || t->on_cpu_.load(std::memory_order_acquire))
+                    continue;
+                // Its CPU is about to run it, and is where it likes to be.
+                if (from.running->idle_ && !t->preferred_.has(self))
+                    continue;
+                if (!taken || t->preferred_.has(self))
                     taken = t;
+                if (taken->preferred_.has(self))
+                    break;
+            }
             if (!taken)
                 return false;
             take_off(from, *taken);
@@ -315,6 +367,46 @@ struct Scheduler {
         t.weight_ = weight;
         cpu.lock.unlock();
     }
+    static void prefer(Thread& t, CpuMask mask) __attribute__((no_thread_safety_analysis)) {
+        Cpu& cpu = lock_cpu_of(t);
+        t.preferred_ = mask;
+        cpu.lock.unlock();
+    }
+    static void cap(Thread& t, Cap* cap) __attribute__((no_thread_safety_analysis)) {
+        Cpu& cpu = lock_cpu_of(t);
+        unsigned const id = t.cpu_;
+        bool const running = cpu.running == &t;
+        if (running) { // what it has run so far is settled by the old terms
+            uint64_t const now = now_ns();
+            charge(cpu, now);
+            enter_state(t, RunState::running, now);
+            cpu.reschedule.store(true);
+        }
+        t.cap_ = cap;
+        t.drawn_ = 0;
+        if (t.waits_for_budget_) {
+            take_off(cpu, t);
+            enqueue(id, t);
+        }
+        cpu.lock.unlock();
+        if (running && id != this_cpu_id())
+            send_ipi(CpuMask::of(id), Ipi::reschedule);
+    }
+    /// Whether the running thread may go on for a while although another should run. That one is
+    /// looked at again when the while is over.
+    static bool goes_on() {
+        Cpu& cpu = mine();
+        uint64_t const limit = cpu.rate_limit.load(std::memory_order_relaxed);
+        if (limit == 0) [[likely]]
+            return false;
+        Thread const& self = *cpu.running;
+        uint64_t const end = self.times_.since + limit;
+        if (self.idle_ || self.cap_ || !self.affinity_.has(self.cpu_) || now_ns() >= end)
+            return false;
+        cpu.reschedule.store(false);
+        cpu.slice_timer.set(end);
+        return true;
+    }
     static bool parked(Thread& t) __attribute__((no_thread_safety_analysis)) {
         Cpu& cpu = lock_cpu_of(t);
         bool const offline = t.times_.state == RunState::offline;
@@ -333,6 +425,7 @@ struct Scheduler {
 
 namespace {
 void slice_ended(void*) { request_reschedule(); }
+void period_began(void*) { Scheduler::let_in(); }
 } // namespace
 
 RunTimes Thread::times() const { return Scheduler::times(*this); }
@@ -371,11 +464,16 @@ void park_current() { Scheduler::leave(RunState::offline); }
 void yield_current() { Scheduler::leave(RunState::runnable); }
 void set_affinity(Thread& thread, CpuMask cpus) { Scheduler::affinity(thread, cpus); }
 void set_weight(Thread& thread, uint32_t weight) { Scheduler::weight(thread, weight); }
+void set_preferred_cpus(Thread& thread, CpuMask cpus) { Scheduler::prefer(thread, cpus); }
+void set_cap(Thread& thread, Cap* cap) { Scheduler::cap(thread, cap); }
+void set_rate_limit(CpuMask cpus, uint64_t limit) {
+    cpus.each([&](unsigned id) { Scheduler::cpus[id].rate_limit.store(limit); });
+}
 bool is_parked(Thread& thread) { return Scheduler::parked(thread); }
 
 bool reschedule_pending() { return Scheduler::mine().reschedule.load(std::memory_order_relaxed); }
 void reschedule_if_needed() {
-    if (reschedule_pending())
+    if (reschedule_pending() && !Scheduler::goes_on())
         Scheduler::leave(RunState::runnable);
 }
 void request_reschedule() { Scheduler::mine().reschedule.store(true); }

@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/lock.h"
 #include "cpu/mask.h"
+#include "sched/cap.h"
 
 #include <atomic>
 #include <cstdint>
@@ -35,6 +36,7 @@ public:
     [[nodiscard]] unsigned cpu() const { return cpu_; }
     [[nodiscard]] RunTimes times() const;
     [[nodiscard]] CpuMask affinity() const { return affinity_; }
+    [[nodiscard]] CpuMask preferred_cpus() const { return preferred_; }
     [[nodiscard]] uint64_t stack_end() const { return stack_end_; }
 
 protected:
@@ -49,9 +51,13 @@ private:
     bool idle_ = false;
     bool wake_pending_ = false;
     std::atomic<bool> on_cpu_{false};
-    CpuMask affinity_{~uint64_t{0}};
+    CpuMask affinity_ = any_cpu;
     uint64_t virtual_time_ = 0;
     uint32_t weight_ = 256;
+    CpuMask preferred_ = any_cpu;
+    Cap* cap_ = nullptr;
+    uint64_t drawn_ = 0;            // from the cap's budget, for as long as it runs
+    bool waits_for_budget_ = false; // on its CPU's list of those that do
     RunTimes times_;
 };
 
@@ -78,6 +84,12 @@ void let_others_run();
 void set_affinity(Thread& thread, CpuMask cpus);
 /// Its share beside others on the same CPU; 256 is everybody's to begin with. Not 0.
 void set_weight(Thread& thread, uint32_t weight);
+/// The CPUs that it runs on rather than on others of its affinity, when there is a choice.
+void set_preferred_cpus(Thread& thread, CpuMask cpus);
+/// From now on it runs on the cap's budget; null: as long as it likes. The cap outlives that.
+void set_cap(Thread& thread, Cap* cap);
+/// For so long (ns) a thread on these CPUs runs before one that is further behind takes its place.
+void set_rate_limit(CpuMask cpus, uint64_t limit);
 /// Whether it has parked, or never ran, and its context has left its CPU: nothing of it moves until
 /// start().
 bool is_parked(Thread& thread);

@@ -99,6 +99,42 @@ def test_guest_with_two_vcpus_lives_and_dies(dom0):
     assert "lives" not in domains(dom0)
 
 
+def burnt(dom0, name):
+    """Seconds of processor time that a domain has had."""
+    return float(dom0.check(f"xl list {name} | tail -n 1").split()[5])
+
+
+def test_a_cap_bounds_what_a_guest_burns(dom0):
+    create(dom0, "capped", vcpus=2)
+    dom0.check("echo 'while :; do :; done & while :; do :; done &' >/tmp/capped.tty")
+    dom0.check("xl sched-credit2 -d capped -c 50")
+    assert re.search(r"capped +\d+ +256 +50", dom0.check("xl sched-credit2"))
+
+    def share():
+        began, before = float(dom0.check("cut -d' ' -f1 /proc/uptime")), burnt(dom0, "capped")
+        dom0.check("timeout 60 sh -c 'while :; do set -- $(cat /proc/uptime); [ ${1%%.*} -lt %d ] || exit 0; sleep 0.5; done'" % (began + 15))
+        return (burnt(dom0, "capped") - before) / (float(dom0.check("cut -d' ' -f1 /proc/uptime")) - began)
+    assert 0.4 < share() < 0.6
+    dom0.check("xl sched-credit2 -d capped -c 0")
+    assert share() > 0.8  # of two CPUs, and Domain 0 has some work
+    dom0.check("xl destroy capped")
+
+
+def test_a_guest_lives_in_a_cpu_pool(dom0):
+    dom0.check("xl cpupool-cpu-remove Pool-0 1; xl cpupool-create name='\"other\"'; xl cpupool-cpu-add other 1")
+    create(dom0, "pooled", vcpus=2, more='pool = "other"')
+    assert re.search(r"pooled .* other$", dom0.check("xl list -c"), re.M)
+    assert set(re.findall(r"^pooled +\d+ +\d+ +(\S+)", dom0.check("xl vcpu-list pooled"), re.M)) == {"1"}
+    assert set(re.findall(r"^Domain-0 +\d+ +\d+ +(\S+)", dom0.check("xl vcpu-list"), re.M)) <= {"0", "-"}
+    status, said = dom0.run("xl cpupool-cpu-remove other 1 && xl cpupool-list && false || xl cpupool-destroy other 2>&1")
+    assert "destroy" in said, said
+    dom0.check("xl cpupool-migrate pooled Pool-0; xl cpupool-rename other another")
+    in_guest(dom0, "pooled", "true")
+    assert set(re.findall(r"^pooled +\d+ +\d+ +(\S+)", dom0.check("xl vcpu-list pooled"), re.M)) == {"0"}
+    dom0.check("xl cpupool-destroy another; xl cpupool-cpu-add Pool-0 1; xl destroy pooled")
+    assert re.search(r"Pool-0 +2 +credit2 +y +1", dom0.check("xl cpupool-list"))
+
+
 def test_disk_and_network(dom0):
     dom0.check("truncate -s 32M /tmp/disk.img")
     create(dom0, "devices", address=7, more='disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]')

@@ -1,5 +1,5 @@
 // Domains as a toolstack makes, changes and ends them, through the hypercalls.
-#include "fake_machine.h"
+#include "toolstack.h"
 
 #include "abi/domctl.h"
 #include "abi/event_channel.h"
@@ -16,79 +16,6 @@ namespace hearth::test {
 namespace {
 
 using abi::DomctlOperation;
-
-constexpr int64_t perm = -1, srch = -3, nomem = -12, denied = -13, fault = -14, exist = -17,
-                  inval = -22, nosys = -38;
-
-class Toolstack : public Guest {
-public:
-    Toolstack() : Guest{1, ~0u, true, 65536} {}
-
-    template <class T>
-    int64_t control(DomctlOperation what, DomainId id, T& body) {
-        abi::Domctl op{static_cast<uint32_t>(what), abi::domctl_interface_version, id, {}, {}};
-        memcpy(op.body, &body, sizeof body);
-        argument<abi::Domctl>() = op;
-        auto const result = hypercall(abi::Hypercall::domctl, argument_address);
-        memcpy(&body, argument<abi::Domctl>().body, sizeof body);
-        number = argument<abi::Domctl>().domain;
-        return result.value_or(-1000);
-    }
-    int64_t control(DomctlOperation what, DomainId id) {
-        uint8_t nothing = 0;
-        return control(what, id, nothing);
-    }
-    static abi::DomctlCreate ordinary(uint32_t vcpus = 1) {
-        abi::DomctlCreate create{};
-        create.max_vcpus = vcpus;
-        create.max_event_port = ~0u;
-        create.max_grant_frames = create.max_maptrack_frames = -1;
-        create.grant_options = 2;
-        return create;
-    }
-    DomainId make(uint32_t vcpus = 1) {
-        auto create = ordinary(vcpus);
-        EXPECT_EQ(control(DomctlOperation::createdomain, 0, create), 0);
-        DomainId const id = number;
-        abi::DomctlMaxVcpus maximum{vcpus};
-        EXPECT_EQ(control(DomctlOperation::max_vcpus, id, maximum), 0);
-        abi::DomctlMaxMemory memory{1024 * 4};
-        EXPECT_EQ(control(DomctlOperation::max_mem, id, memory), 0);
-        return id;
-    }
-    abi::DomctlInfo info(DomainId id) {
-        abi::DomctlInfo info{};
-        EXPECT_EQ(control(DomctlOperation::getdomaininfo, id, info), 0);
-        EXPECT_EQ(number, id);
-        return info;
-    }
-    int64_t end(DomainId id) {
-        int64_t const result = control(DomctlOperation::destroydomain, id);
-        settle();
-        return result;
-    }
-    static void settle() {
-        for (unsigned round = 0; round < 4; ++round) // the reaper's turn
-            run_all_cpus();
-    }
-    /// Frames for the domain, numbered from 0; what was given.
-    std::vector<uint64_t> populate(DomainId id, uint64_t count) {
-        constexpr uint64_t list = 0x100;
-        for (uint64_t i = 0; i < count; ++i)
-            argument<uint64_t>(list + i * 8) = i;
-        argument<abi::MemoryReservation>() = {argument_address + list, count, 0, 0, id, {}};
-        EXPECT_EQ(hypercall(abi::Hypercall::memory_op,
-                            static_cast<uint64_t>(abi::MemoryOperation::populate_physmap),
-                            argument_address),
-                  static_cast<int64_t>(count));
-        std::vector<uint64_t> frames;
-        for (uint64_t i = 0; i < count; ++i)
-            frames.push_back(argument<uint64_t>(list + i * 8));
-        return frames;
-    }
-
-    DomainId number = 0; // of the last answer
-};
 
 TEST(Domctl, ADomainIsMadeDescribedAndEnded) {
     Toolstack toolstack;
@@ -135,7 +62,7 @@ TEST(Domctl, BadCreationsAreRefused) {
     EXPECT_EQ(refused([](auto& c) { c.grant_options = 3; }), inval);
     EXPECT_EQ(refused([](auto& c) { c.max_grant_frames = 0; }), inval);
     EXPECT_EQ(refused([](auto& c) { c.max_grant_frames = 1 << 30; }), inval);
-    EXPECT_EQ(refused([](auto& c) { c.cpu_pool = 7; }), inval);
+    EXPECT_EQ(refused([](auto& c) { c.cpu_pool = 7; }), srch);
     EXPECT_EQ(refused([](auto& c) { c.arch.emulation_flags = 1; }), inval);
     EXPECT_EQ(refused([](auto& c) { c.trace_size = 4096; }), inval);
     auto create = Toolstack::ordinary();
@@ -340,7 +267,7 @@ TEST(Domctl, AContextGoesInAndComesOutTheSame) {
     put(*out);
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), inval);
     request.vcpu = 1;
-    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), srch);
+    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), inval);
     request = {0, 0, 0xffff800000000000};
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, id, request), fault);
     EXPECT_EQ(toolstack.control(DomctlOperation::getvcpucontext, id, request), fault);
@@ -361,7 +288,8 @@ TEST(Domctl, AffinityBindsAndIsReported) {
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpuaffinity, id, request), 0);
     EXPECT_EQ(bits(hard), 0x04) << "what there is of it";
     EXPECT_EQ(bits(soft), 0);
-    EXPECT_EQ(find_domain(id)->vcpus[1]->affinity().bits & 0xff, 0xf4u);
+    EXPECT_EQ(find_domain(id)->vcpus[1]->hard_affinity.bits & 0xff, 0xf4u);
+    EXPECT_EQ(find_domain(id)->vcpus[1]->affinity(), CpuMask::of(2));
     EXPECT_EQ(toolstack.control(DomctlOperation::getvcpuaffinity, id, request), 0);
     EXPECT_EQ(bits(hard), 0xf4);
     EXPECT_EQ(bits(soft), 0x02);
@@ -371,7 +299,7 @@ TEST(Domctl, AffinityBindsAndIsReported) {
     request.flags = 0;
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpuaffinity, id, request), inval);
     request = {2, abi::affinity_hard, {hard, 8, 0}, {}};
-    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpuaffinity, id, request), srch);
+    EXPECT_EQ(toolstack.control(DomctlOperation::setvcpuaffinity, id, request), inval);
     EXPECT_EQ(toolstack.end(id), 0);
 }
 
@@ -383,11 +311,32 @@ TEST(Domctl, WeightsAreKept) {
     request = {abi::scheduler_credit2, abi::scheduler_get, 0, 0, 0, 0};
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
     EXPECT_EQ(request.weight, 512);
+    // 0 leaves the weight as it is.
+    request = {abi::scheduler_credit2, abi::scheduler_put, 0, 100, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
+    request = {abi::scheduler_credit2, abi::scheduler_put, 7, 101, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), inval)
+        << "more than its one vCPU can use";
+    request = {abi::scheduler_credit2, abi::scheduler_get, 0, 0, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
+    EXPECT_EQ(request.weight, 512);
+    EXPECT_EQ(request.cap, 100);
     request.command = 9;
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), inval);
     request = {5, abi::scheduler_get, 0, 0, 0, 0};
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), inval);
     EXPECT_EQ(toolstack.end(id), 0);
+}
+
+TEST(Domctl, ACapHoldsAGuestBackAndItsEndDoesNotWait) {
+    Toolstack toolstack;
+    Guest guest;
+    DomainId const id = guest.domain.id;
+    abi::DomctlSchedulerOp request{abi::scheduler_credit2, abi::scheduler_put, 0, 1, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
+    // It burns a hundred periods' worth at once: its next turn is far away, its destruction is not.
+    EXPECT_TRUE(guest.run([] { host::tsc += 10'000'000; }));
+    EXPECT_FALSE(guest.run([] {}));
 }
 
 TEST(Domctl, ClaimsKeepMemoryFree) {

@@ -7,6 +7,7 @@
 #include "arch/host/machine.h"
 #include "console/console.h"
 #include "console/log.h"
+#include "control/cpu_pool.h"
 #include "control/domain_lifetime.h"
 #include "cpu/cpu.h"
 #include "memory/allocator.h"
@@ -83,6 +84,7 @@ inline void boot_machine() {
         cpu_block(cpu).apic_id = cpu;
         set_online(cpu);
     }
+    cpu_pools_initialise();
     donate_frames(host::RamLayout::low_start, host::RamLayout::low_end);
     donate_frames(host::RamLayout::high_start, host::RamLayout::high_end);
     for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)

@@ -234,5 +234,157 @@ TEST_F(SchedulerTest, AStartBetweenTheLookAndTheParkingIsNotLost) {
     EXPECT_EQ(parker.rounds, 2u);
 }
 
+TEST_F(SchedulerTest, ACapBoundsOneThatWantsEverything) {
+    static Cap cap;
+    SimulatedThread& t = add(CpuMask::of(1), true);
+    cap.set_allowance(Cap::period / 4, now_ns());
+    set_cap(t, &cap);
+    run_for(2000 * ms);
+    EXPECT_NEAR(static_cast<double>(t.burnt), 500.0 * ms, 10.0 * ms);
+    uint64_t const before = t.burnt;
+    set_cap(t, nullptr);
+    run_for(100 * ms);
+    EXPECT_GE(t.burnt - before, 99 * ms) << "without a cap it does not wait for the next period";
+}
+
+TEST_F(SchedulerTest, ACapIsForAllOfItsThreadsTogether) {
+    static Cap cap;
+    for (unsigned i = 0; i < machine_cpus; ++i)
+        add(CpuMask::of(i), true);
+    cap.set_allowance(Cap::period, now_ns()); // one CPU's worth
+    for (SimulatedThread* t : threads)
+        set_cap(*t, &cap);
+    run_for(2000 * ms);
+    uint64_t sum = 0;
+    for (SimulatedThread* t : threads) {
+        sum += t->burnt;
+        EXPECT_GE(t->burnt, 200 * ms) << "each gets some of it";
+        set_cap(*t, nullptr);
+    }
+    EXPECT_NEAR(static_cast<double>(sum), 2000.0 * ms, 50.0 * ms);
+}
+
+TEST_F(SchedulerTest, ACapIsNotFeltBelowIt) {
+    static Cap cap;
+    add(CpuMask::of(1), true);
+    SimulatedThread& t = add(CpuMask::of(1), false);
+    cap.set_allowance(Cap::period / 2, now_ns());
+    set_cap(t, &cap);
+    run_for(100 * ms);
+    for (unsigned i = 0; i < 50; ++i) {
+        t.give(1 * ms);
+        run_for(10 * ms);
+    }
+    EXPECT_LE(t.longest_wait, 2 * ms);
+    EXPECT_EQ(t.burnt, 50 * ms);
+    set_cap(t, nullptr);
+}
+
+TEST_F(SchedulerTest, CapsComeAndGoAndNobodyIsLost) {
+    static Cap caps[3];
+    std::mt19937_64 random{7};
+    for (unsigned i = 0; i < 8; ++i)
+        add(CpuMask::first(machine_cpus), i % 2 == 0);
+    for (unsigned i = 0; i < 8000; ++i) {
+        SimulatedThread& t = *threads[random() % threads.size()];
+        switch (random() % 8) {
+        case 0:
+            caps[random() % 3].set_allowance(Cap::period / 100 * (1 + random() % 150), now_ns());
+            break;
+        case 1:
+            set_cap(t, random() % 4 ? &caps[random() % 3] : nullptr);
+            break;
+        case 2:
+            set_affinity(t, {1 + random() % 15});
+            break;
+        case 3:
+            t.give(random() % ms);
+            break;
+        default:
+            break;
+        }
+        host::set_current_cpu(static_cast<unsigned>(random() % machine_cpus));
+        run_all_cpus();
+        host::tsc += quantum;
+        for (SimulatedThread* each : threads)
+            for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
+                if (cpu_block(cpu).current == each)
+                    each->spend();
+    }
+    for (SimulatedThread* t : threads) {
+        set_affinity(*t, CpuMask::first(machine_cpus));
+        set_cap(*t, nullptr);
+    }
+    run_for(100 * ms); // queues even out
+    for (SimulatedThread* t : threads) {
+        uint64_t const before = t->burnt;
+        t->give(1 * ms);
+        run_for(100 * ms);
+        EXPECT_GT(t->burnt, before);
+    }
+}
+
+TEST(Caps, WhatIsOverdrawnIsTakenOffTheNextPeriods) {
+    Cap cap;
+    constexpr uint64_t start = 5 * Cap::period;
+    cap.set_allowance(1 * ms, start);
+    uint64_t const piece = cap.draw(start);
+    EXPECT_GT(piece, 0u);
+    EXPECT_LE(piece, 1 * ms);
+    cap.settle(piece, 3 * ms + ms / 2); // ran far too long: 2.5 periods' worth too much
+    EXPECT_EQ(cap.draw(start), 0u);
+    EXPECT_EQ(cap.draw(start + Cap::period), 0u);
+    EXPECT_EQ(cap.draw(start + 2 * Cap::period), 0u);
+    EXPECT_GT(cap.draw(start + 3 * Cap::period), 0u);
+}
+
+TEST(Caps, NothingIsSavedUp) {
+    Cap cap;
+    cap.set_allowance(1 * ms, 0);
+    uint64_t sum = 0;
+    constexpr uint64_t much_later = 1'000'000'000 * Cap::period;
+    while (uint64_t const piece = cap.draw(much_later))
+        sum += piece;
+    EXPECT_EQ(sum, 1 * ms);
+    cap.settle(ms, 0); // drawn and given back
+    EXPECT_GT(cap.draw(much_later), 0u);
+}
+
+TEST_F(SchedulerTest, PreferredCpusAreChosenWhileTheyAreIdle) {
+    SimulatedThread& t = add(CpuMask::first(machine_cpus), false);
+    run_for(1 * ms); // to sleep
+    for (unsigned const preferred : {2u, 0u, 3u}) {
+        set_preferred_cpus(t, CpuMask::of(preferred));
+        t.give(1 * ms);
+        run_for(5 * ms);
+        EXPECT_EQ(t.last_cpu, preferred);
+    }
+    // Taken by another, it is better to run elsewhere than to wait.
+    add(CpuMask::of(3), true);
+    run_for(5 * ms);
+    t.longest_wait = 0;
+    t.give(1 * ms);
+    run_for(20 * ms);
+    EXPECT_LE(t.longest_wait, 1 * ms);
+    EXPECT_EQ(t.to_burn, 0u);
+}
+
+TEST_F(SchedulerTest, ARateLimitLetsTheRunningOneGoOn) {
+    SimulatedThread& hog = add(CpuMask::of(1), true);
+    SimulatedThread& sleeper = add(CpuMask::of(1), false);
+    set_rate_limit(CpuMask::of(1), 3 * ms);
+    run_for(100 * ms);
+    for (unsigned i = 0; i < 50; ++i) {
+        sleeper.give(ms / 2);
+        run_for(ms); // now the other has just begun to run
+        sleeper.give(ms / 2);
+        run_for(20 * ms);
+    }
+    EXPECT_GE(sleeper.longest_wait, 2 * ms);
+    EXPECT_LE(sleeper.longest_wait, 4 * ms);
+    set_rate_limit(CpuMask::of(1), 0);
+    (void)hog;
+}
+
 } // namespace
 } // namespace hearth::test

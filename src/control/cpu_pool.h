@@ -1,0 +1,28 @@
+// CPU pools: each CPU belongs to one at most, each domain to one, and its vCPUs run on that one's
+// CPUs only. (public/sysctl.h, XEN_SYSCTL_cpupool_op)
+#pragma once
+
+#include "abi/sysctl.h"
+#include "domain/domain.h"
+
+namespace hearth {
+
+/// All CPUs that are online are in pool 0, as all domains are to begin with.
+void cpu_pools_initialise();
+/// The CPUs of the domain's pool. Its `control` is held, or it is being made.
+CpuMask pool_cpus(Domain const& domain);
+/// The vCPU runs on what its pool has of its affinity. `control` is held.
+void place(Vcpu& vcpu);
+
+/// The domain goes to a pool; its vCPUs' affinities are forgotten. `control` is held. srch: no such
+/// pool; nodev: no CPU there.
+Result<> join_cpu_pool(Domain& domain, uint32_t pool);
+/// One that ends does not keep its pool from being taken apart. `control` is held.
+void leave_cpu_pool(Domain& domain);
+
+/// The operations of the toolstack's. May wait for other control operations.
+Result<> operate_cpu_pools(Context& c, abi::SysctlCpuPoolOp& request);
+/// Reads or sets a pool's rate limit.
+Result<> operate_pool_scheduler(abi::SysctlSchedulerOp& request);
+
+} // namespace hearth
