@@ -237,6 +237,8 @@ void areas_and_numbers() {
     EXPECT(time.tsc_to_system_mul == shared->vcpu_info[0].time.tsc_to_system_mul &&
            time.tsc_to_system_mul != 0);
     EXPECT(time.version % 2 == 0);
+    area.address = 0; // taken back
+    EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) == 0);
     area.address = 0xffff828000200000;
     EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) < 0);
     VcpuPhysicalId id{};
