@@ -25,6 +25,7 @@
 #include "cpu/crash.h"
 #include "cpu/features.h"
 #include "cpuid/pv_msr.h"
+#include "grant/grant.h"
 #include "irq/irq.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
@@ -434,6 +435,7 @@ Domain& make_domain0(Told const& told, CpusReady const& cpus) {
         format(command_line, " {}", told.options.for_dom0);
     if (auto const root = efi_root_pointer(); root && boot_info.efi.booted_by_efi)
         format(command_line, " acpi_rsdp=0x{:x}", *root);
+    limit_grants(told.options.gnttab_max_frames, told.options.gnttab_max_maptrack_frames);
     Domain0Request request;
     request.kernel_file = contents(modules[0]);
     request.ramdisk = modules.size() > 1 ? contents(modules[1]) : Bytes{};

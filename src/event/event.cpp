@@ -380,6 +380,8 @@ Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argum
         return acting<abi::EventReset>(argument, [&](auto const& r) -> Result<> {
             DomainRef const target = TRY(target_domain(c, r.dom));
             close_all(*target);
+            LockGuard guard{target->events->lock};
+            target->events->leave_fifo();
             return {};
         });
     case EventOperation::init_control: {

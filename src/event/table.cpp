@@ -218,6 +218,24 @@ void EventTable::give_back_pages() {
     word_pages_ = 0;
 }
 
+void EventTable::leave_fifo() {
+    auto const in_use = [](Port const* bucket) {
+        return bucket && std::any_of(bucket, bucket + ports_per_bucket,
+                                     [](Port const& p) { return p.state != Port::State::free; });
+    };
+    // Another vCPU may have been quick.
+    if (!fifo_ || std::any_of(std::begin(buckets_), std::end(buckets_), in_use))
+        return;
+    give_back_pages();
+    for (FifoVcpu* const vcpu : fifo_vcpus_)
+        if (vcpu)
+            *vcpu = {};
+    fifo_ = false;
+    // What was pending before the FIFO has been heard there.
+    for (uint64_t& word : domain_.shared_info->event_pending)
+        __atomic_store_n(&word, 0, __ATOMIC_RELEASE);
+}
+
 void EventTable::free_structures() {
     for (Port* const bucket : buckets_)
         free_bytes(bucket);

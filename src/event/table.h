@@ -58,6 +58,8 @@ public:
     void close() { closed_ = true; }
     /// With all ports closed for good: the guest's frames, which are no longer written to.
     void give_back_pages();
+    /// Back to bits in the shared info page, if no port is in use.
+    void leave_fifo();
     void free_structures();
     Result<> set_priority(Port& port, uint32_t priority);
 

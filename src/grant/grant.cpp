@@ -5,10 +5,16 @@
 #include "grant/operations.h"
 #include "memory/allocator.h"
 
+#include <algorithm>
+
 namespace hearth {
 namespace {
 
 using Kind = GrantTable::Kind;
+
+struct {
+    uint32_t frames = default_grant_frames, maptrack_frames = default_maptrack_frames;
+} constinit limits;
 
 /// The domain that an argument names; its table is there.
 std::expected<DomainRef, GrantStatus> table_owner(Context const& c, DomainId id) {
@@ -121,13 +127,16 @@ Result<int64_t> refuse_transfers(uint64_t argument, uint32_t count) {
 
 } // namespace
 
+void limit_grants(uint32_t frames, uint32_t maptrack_frames) {
+    limits = {std::min(frames, most_grant_frames), std::min(maptrack_frames, most_maptrack_frames)};
+}
+
 Result<> grants_create(Domain& domain, int32_t max_frames, int32_t max_maptrack_frames,
                        unsigned max_version) {
-    uint32_t const frames =
-        max_frames < 0 ? default_grant_frames : static_cast<uint32_t>(max_frames);
-    uint32_t const maptrack = max_maptrack_frames < 0 ? default_maptrack_frames
+    uint32_t const frames = max_frames < 0 ? limits.frames : static_cast<uint32_t>(max_frames);
+    uint32_t const maptrack = max_maptrack_frames < 0 ? limits.maptrack_frames
                                                       : static_cast<uint32_t>(max_maptrack_frames);
-    if (frames == 0 || frames > most_grant_frames || maptrack > most_maptrack_frames ||
+    if (frames == 0 || frames > limits.frames || maptrack > limits.maptrack_frames ||
         max_version < 1 || max_version > 2)
         return Errno::inval;
     domain.grants = TRY(make<Grants>(domain, frames, maptrack, max_version));

@@ -5,6 +5,9 @@
 
 namespace hearth {
 
+/// At start-up: what a domain may have at most, and has where nobody says less.
+void limit_grants(uint32_t frames, uint32_t maptrack_frames);
+
 /// Gives a new domain its table. Negative limits are the default ones; `max_version` is what it may
 /// choose, 1 or 2. inval, nomem.
 Result<> grants_create(Domain& domain, int32_t max_frames = -1, int32_t max_maptrack_frames = -1,

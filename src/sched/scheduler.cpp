@@ -195,7 +195,9 @@ struct Scheduler {
     static Thread& pick(Cpu& cpu, uint64_t now) {
         while (Thread* const t = cpu.queue.front()) {
             take_off(cpu, *t);
-            if (t->cap_ && (t->drawn_ = t->cap_->draw(now)) == 0) {
+            if (t->cap_)
+                t->drawn_ = t->cap_->draw(now);
+            if (t->cap_ && t->drawn_ == 0) {
                 t->waits_for_budget_ = true;
                 cpu.without_budget.push_back(*t);
                 continue;

@@ -13,6 +13,7 @@ LOGS = os.path.join(machine.BUILD, "logs/system")
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the long tests too")
+    parser.addoption("--write-tables", action="store_true", help="write what happens into the tables of docs/ that it is held against")
 
 
 def pytest_configure(config):

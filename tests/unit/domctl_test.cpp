@@ -454,5 +454,46 @@ TEST(Sysctl, DomainsAndCpusAreListed) {
     EXPECT_EQ(toolstack.end(id), 0);
 }
 
+TEST(Domctl, AZombieIsSeenAndDestroyedAgain) {
+    Toolstack toolstack;
+    DomainId const id = toolstack.make();
+    auto held = PageRef::get(Mfn{toolstack.populate(id, 1)[0]}, id); // as a mapping does
+    ASSERT_TRUE(held);
+    EXPECT_EQ(toolstack.end(id), 0);
+    EXPECT_TRUE(toolstack.info(id).flags & abi::info::dying);
+    EXPECT_EQ(toolstack.end(id), 0);
+    EXPECT_EQ(toolstack.control(DomctlOperation::pausedomain, id), srch);
+    held->reset();
+    Toolstack::settle();
+    EXPECT_EQ(find_domain(id), nullptr);
+    EXPECT_EQ(toolstack.end(id), srch);
+}
+
+TEST(Sysctl, WhatThereIsNotIsSaid) {
+    Toolstack toolstack;
+    auto const refused = [&](abi::SysctlOperation what) {
+        abi::SysctlCpuPoolOp nothing{};
+        return toolstack.system(what, nothing);
+    };
+    for (auto const what : {abi::SysctlOperation::get_pmstat, abi::SysctlOperation::psr_cmt_op,
+                            abi::SysctlOperation::psr_alloc})
+        EXPECT_EQ(refused(what), nodev);
+    EXPECT_EQ(refused(abi::SysctlOperation::coverage_op), opnotsupp);
+    for (uint32_t const other : {0u, 2u, 5u, 11u, 12u, 13u, 14u, 15u, 24u, 27u, 28u, 30u, 127u})
+        EXPECT_EQ(refused(static_cast<abi::SysctlOperation>(other)), nosys) << other;
+    constexpr uint64_t list = Guest::argument_address + 0x800;
+    abi::SysctlPciTopology devices{2, 0, list, list};
+    EXPECT_EQ(toolstack.system(abi::SysctlOperation::pcitopoinfo, devices), 0);
+    EXPECT_EQ(devices.count, 2u);
+    EXPECT_EQ(toolstack.argument<uint64_t>(0x800), ~uint64_t{0});
+    devices.nodes = layout::start;
+    EXPECT_EQ(toolstack.system(abi::SysctlOperation::pcitopoinfo, devices), fault);
+    devices = {~0u, 0, list, list};
+    EXPECT_EQ(toolstack.system(abi::SysctlOperation::pcitopoinfo, devices), fault)
+        << "beyond what there is";
+    devices.nodes = 0;
+    EXPECT_EQ(toolstack.system(abi::SysctlOperation::pcitopoinfo, devices), inval);
+}
+
 } // namespace
 } // namespace hearth::test

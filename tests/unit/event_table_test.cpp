@@ -384,6 +384,36 @@ TEST(FifoEvents, WhatIsPendingBeforeTheChangeIsSeenAfterIt) {
     EXPECT_TRUE(direct<uint32_t>(words)[port] & abi::fifo::pending);
 }
 
+TEST(FifoEvents, AResetGoesBackToBits) {
+    FifoGuest guest{3};
+    EXPECT_EQ(guest.simple(EventOperation::send, 2), 0);
+    guest.shared().event_pending[0] = ~uint64_t{0};
+    abi::EventReset everything{domid_self};
+    EXPECT_EQ(guest.operation(EventOperation::reset, everything), 0);
+    abi::ExpandArray expand{guest.word_page.raw()};
+    EXPECT_EQ(guest.operation(EventOperation::expand_array, expand), -38);
+    // The pages are the guest's again, to be tables if it likes.
+    for (Mfn const page : {guest.control_page, guest.word_page}) {
+        memset(direct<char>(page), 0, page_size);
+        guest.argument<abi::MmuExtOp>() = {0, 0, page.raw(), 0}; // pin as L1
+        EXPECT_EQ(
+            *guest.hypercall(abi::Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self),
+            0);
+    }
+    uint32_t const port = guest.bind_ipi();
+    EXPECT_FALSE(guest.pending(port));
+    EXPECT_EQ(guest.simple(EventOperation::send, port), 0);
+    EXPECT_TRUE(guest.pending(port));
+    // And there again, with pages of its own choice.
+    abi::InitControl init{guest.new_frame().raw(), 0, 0, 0, {}};
+    EXPECT_EQ(guest.operation(EventOperation::init_control, init), 0);
+    Mfn const words = guest.new_frame();
+    expand = {words.raw()};
+    EXPECT_EQ(guest.operation(EventOperation::expand_array, expand), 0);
+    EXPECT_TRUE(direct<uint32_t>(words)[port] & abi::fifo::pending);
+    EXPECT_EQ(guest.operation(EventOperation::reset, everything), 0);
+}
+
 /// A channel between two domains; whoever is `near` made the offer.
 struct Channel {
     uint32_t near, far;

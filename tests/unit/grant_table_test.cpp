@@ -223,6 +223,22 @@ TEST(GrantLimits, AreThoseOfTheDomain) {
     EXPECT_EQ(domain.grants, nullptr);
 }
 
+TEST(GrantLimits, AreNeverAboveTheMachines) {
+    boot_machine();
+    Domain domain;
+    limit_grants(3, 2);
+    EXPECT_EQ(grants_create(domain, 4).error(), Errno::inval);
+    EXPECT_EQ(grants_create(domain, 1, 3).error(), Errno::inval);
+    EXPECT_TRUE(grants_create(domain));
+    EXPECT_EQ(most_grant_frames_of(domain, GrantFrames::shared), 3u);
+    grants_destroy(domain);
+    limit_grants(~0u, ~0u);
+    EXPECT_EQ(grants_create(domain, 4097).error(), Errno::inval);
+    EXPECT_TRUE(grants_create(domain, 4096, 1));
+    grants_destroy(domain);
+    limit_grants(64, 1024);
+}
+
 TEST(GrantLimits, HandlesRunOut) {
     GrantGuest front, back;
     back.run_once([&] { grants_release(back.domain); });
