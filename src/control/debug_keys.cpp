@@ -41,7 +41,7 @@ void domains() {
             RunTimes const t = v->times();
             log_info("  d{}v{}: {} state {} cpu {} ran {} ms, pending {} masked {}", d.id, v->id,
                      v->online.load() ? "up" : "down", t.state, v->cpu(), t.spent[0] / 1'000'000,
-                     v->info ? v->info->upcall_pending : 0, v->info ? v->info->upcall_mask : 0);
+                     v->info && v->upcall_pending(), v->info ? v->info->upcall_mask : 0);
         }
     });
 }

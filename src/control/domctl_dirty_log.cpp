@@ -1,4 +1,5 @@
 // The toolstack's side of a domain's dirty log: how a guest that runs is copied to another machine.
+#include "console/log.h"
 #include "control/domctl.h"
 #include "control/operation_body.h"
 #include "domain/dirty_log.h"
@@ -55,8 +56,11 @@ Result<Answer> report(Domain& d, abi::Domctl& op, bool clean) {
     if (request.dirty_bitmap != 0)
         TRY(copy_bits(request.dirty_bitmap, request.page_count,
                       [&](uint64_t index) { return clean ? log->take(index) : log->peek(index); }));
-    if (clean)
+    if (clean) {
+        log_debug("domain {}: {} frames written to, {} faults for that", d.id, request.dirty,
+                  request.faults);
         watch_writes_anew(d);
+    }
     set_body(op, request);
     return Answer::argument;
 }

@@ -22,7 +22,7 @@ using abi::VcpuOperation;
 
 Result<int64_t> block(Vcpu& v) {
     v.info->upcall_mask = 0;
-    while (!__atomic_load_n(&v.info->upcall_pending, __ATOMIC_ACQUIRE) && !v.nmi_pending &&
+    while (!v.upcall_pending() && !v.nmi_pending &&
            !v.must_stay_out())
         sleep_current();
     return 0;
@@ -47,7 +47,7 @@ Result<int64_t> poll(Context& c, uint64_t argument) {
     if (request.timeout)
         v.poll_timer.set(request.timeout);
     while (!any_pending() && !v.poll_timeout.load() && !v.must_stay_out() &&
-           !(v.info->upcall_pending && !v.info->upcall_mask))
+           !(v.upcall_pending() && !v.info->upcall_mask))
         sleep_current();
     v.polling.store(false);
     v.poll_timer.stop();

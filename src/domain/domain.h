@@ -156,6 +156,10 @@ struct Vcpu : Thread {
     Timer poll_timer;
 
     void describe(char* text, unsigned size) const override;
+    /// Whether an event waits for it; others set this at any time.
+    [[nodiscard]] bool upcall_pending() const {
+        return __atomic_load_n(&info->upcall_pending, __ATOMIC_ACQUIRE) != 0;
+    }
     /// It parks at the border to the guest, and leaves what it sleeps in to get there.
     [[nodiscard]] bool must_stay_out() const {
         return !domain.may_run() || !online.load(std::memory_order_relaxed);

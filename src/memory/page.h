@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/address.h"
+#include "base/hint.h"
 #include "base/result.h"
 
 #include <atomic>
@@ -52,7 +53,7 @@ struct Page {
     uint32_t next, previous;           // frame numbers, in a free list or the owner's page list
     DomainId owner;
     uint8_t order; // free: of its block; hypervisor heap: its size class
-    PageState state;
+    Hint<PageState> state;
     bool unlisted; // not counted against its owner's reservation
     /// Others than its owner have had it mapped since it was given out: their CPUs may hold
     /// translations.

@@ -103,7 +103,7 @@ void deliver_pending(PvVcpu& vcpu) {
         vcpu.nmi_pending = false;
         enter(vcpu, vcpu.nmi_callback.address, vcpu.nmi_callback.masks_events, {});
     }
-    if (vcpu.info->upcall_pending && !vcpu.info->upcall_mask && vcpu.event_callback.address)
+    if (vcpu.upcall_pending() && !vcpu.info->upcall_mask && vcpu.event_callback.address)
         enter(vcpu, vcpu.event_callback.address, true, {});
 }
 

@@ -174,7 +174,7 @@ bool prepare_return_to_guest(hearth::Registers& frame) {
     using namespace hearth::pv;
     PvVcpu& v = current();
     before_guest(v);
-    if ((v.info->upcall_pending && !v.info->upcall_mask) || v.nmi_pending) {
+    if ((v.upcall_pending() && !v.info->upcall_mask) || v.nmi_pending) {
         deliver_pending(v);
         if (v.must_stay_out())
             before_guest(v);

@@ -346,7 +346,7 @@ bool settle(PvVcpu& v, emulate::Outcome const& outcome) {
             v.debug[6] |= bit(14);
             deliver_trap(v, Vector::debug);
         }
-        if (outcome.halted && !v.info->upcall_pending) {
+        if (outcome.halted && !v.upcall_pending()) {
             v.info->upcall_mask = 0;
             sleep_current();
         }

@@ -32,13 +32,13 @@ struct Scheduler {
     struct alignas(64) Cpu {
         SpinLock lock{Rank::scheduler};
         Queue queue;
-        unsigned length = 0;
+        Hint<unsigned> length{0};
         Queue without_budget; // runnable, but for their caps
-        Thread* running = nullptr;
+        Hint<Thread*> running{nullptr};
         Thread* idle = nullptr;
-        Thread* previous = nullptr;  // being switched away from
-        Thread* displaced = nullptr; // `previous`, when it may no longer run here
-        uint64_t virtual_time = 0;   // never goes back
+        Thread* previous = nullptr;     // being switched away from
+        Thread* displaced = nullptr;    // `previous`, when it may no longer run here
+        Hint<uint64_t> virtual_time{0}; // never goes back
         std::atomic<bool> reschedule{false};
         std::atomic<uint64_t> interruptions{0}; // by IPI: each found the CPU between two things
         std::atomic<uint64_t> rate_limit{0};    // ns
@@ -73,7 +73,7 @@ struct Scheduler {
             cpu.queue.insert_before(*after, t);
         else
             cpu.queue.push_back(t);
-        ++cpu.length;
+        cpu.length = cpu.length + 1;
     }
 
     static void take_off(Cpu& cpu, Thread& t) {
@@ -81,14 +81,14 @@ struct Scheduler {
         if (t.waits_for_budget_)
             t.waits_for_budget_ = false;
         else
-            --cpu.length;
+            cpu.length = cpu.length - 1;
     }
 
-    /// Queues a runnable thread on `id`, whose lock is held, and has that CPU look: whoever should
-    /// run next does, and the slice of whoever goes on running is limited from now on.
-    static void enqueue(unsigned id, Thread& t) {
+    /// Queues a runnable thread on its CPU, whose lock is held, and has that CPU look: whoever
+    /// should run next does, and the slice of whoever goes on running is limited from now on.
+    static void enqueue(Thread& t) {
+        unsigned const id = t.cpu_;
         Cpu& cpu = cpus[id];
-        t.cpu_ = id;
         uint64_t const earliest = cpu.virtual_time > slice ? cpu.virtual_time - slice : 0;
         if (t.virtual_time_ < earliest)
             t.virtual_time_ = earliest;
@@ -160,19 +160,29 @@ struct Scheduler {
         return best;
     }
 
+    /// A runnable thread that is on no queue, nor about to get onto one: to the best CPU's. Nobody
+    /// else moves it; its affinity may change under way.
     static void make_runnable(Thread& t) {
-        // Blocked or offline, and off every queue; its state keeps other wakers away.
-        // Its context must have left its last CPU before another may have it.
-        unsigned id = choose(t);
-        if (id != t.cpu_ && t.on_cpu_.load(std::memory_order_acquire))
-            id = t.cpu_;
-        LockGuard guard{cpus[id].lock};
-        if (id != t.cpu_) { // virtual time is relative to a queue
-            uint64_t const ahead = t.virtual_time_ + cpus[id].virtual_time;
-            uint64_t const base = cpus[t.cpu_].virtual_time;
-            t.virtual_time_ = ahead > base ? ahead - base : 0;
+        for (;;) {
+            {
+                unsigned const from = t.cpu_;
+                LockGuard guard{cpus[from].lock};
+                unsigned const to = choose(t);
+                // Its context must have left its last CPU before another may have it.
+                if (to == from || t.on_cpu_.load(std::memory_order_acquire))
+                    return enqueue(t);
+                hand_over(t, to);
+            }
+            LockGuard guard{cpus[t.cpu_].lock};
+            if (t.affinity_.has(t.cpu_))
+                return enqueue(t);
         }
-        enqueue(id, t);
+    }
+    /// From now on another CPU's lock guards it; its own CPU's is held, and it is on no queue.
+    static void hand_over(Thread& t, unsigned to) {
+        t.virtual_time_ =
+            carry_over(t.virtual_time_, cpus[t.cpu_].virtual_time, cpus[to].virtual_time);
+        t.cpu_ = to;
     }
 
     static bool leave_sleep(Thread& t, RunState expected) {
@@ -216,7 +226,7 @@ struct Scheduler {
         while (Thread* const t = cpus[id].without_budget.front()) {
             Queue::remove(*t);
             t->waits_for_budget_ = false;
-            enqueue(id, *t);
+            enqueue(*t);
         }
     }
 
@@ -315,11 +325,16 @@ struct Scheduler {
             if (!taken)
                 return false;
             take_off(from, *taken);
-            taken->virtual_time_ =
-                carry_over(taken->virtual_time_, from.virtual_time, cpus[self].virtual_time);
+            hand_over(*taken, self);
         }
-        LockGuard guard{cpus[self].lock};
-        enqueue(self, *taken);
+        {
+            LockGuard guard{cpus[self].lock};
+            if (taken->affinity_.has(self)) {
+                enqueue(*taken);
+                return true;
+            }
+        }
+        make_runnable(*taken);
         return true;
     }
 
@@ -338,7 +353,7 @@ struct Scheduler {
         this_cpu().current = &t;
     }
     /// Its CPU, which cannot change while the lock is held.
-    static Cpu& lock_cpu_of(Thread& t) __attribute__((no_thread_safety_analysis)) {
+    static Cpu& lock_cpu_of(Thread const& t) __attribute__((no_thread_safety_analysis)) {
         for (;;) {
             unsigned const id = t.cpu_;
             cpus[id].lock.lock();
@@ -388,7 +403,7 @@ struct Scheduler {
         t.drawn_ = 0;
         if (t.waits_for_budget_) {
             take_off(cpu, t);
-            enqueue(id, t);
+            enqueue(t);
         }
         cpu.lock.unlock();
         if (running && id != this_cpu_id())
@@ -415,8 +430,10 @@ struct Scheduler {
         cpu.lock.unlock();
         return offline && !t.on_cpu_.load(std::memory_order_acquire);
     }
-    static RunTimes times(Thread const& t) {
+    static RunTimes times(Thread const& t) __attribute__((no_thread_safety_analysis)) {
+        Cpu& cpu = lock_cpu_of(t);
         RunTimes r = t.times_;
+        cpu.lock.unlock();
         uint64_t const now = now_ns();
         if (now > r.since)
             r.spent[static_cast<unsigned>(r.state)] += now - r.since;

@@ -2,6 +2,7 @@
 // each CPU's idle loop.
 #pragma once
 
+#include "base/hint.h"
 #include "base/list.h"
 #include "base/lock.h"
 #include "cpu/mask.h"
@@ -47,7 +48,7 @@ private:
     uint64_t saved_stack_pointer_ = 0;
     uint64_t stack_end_ = 0;
     ListNode queue_node_;
-    unsigned cpu_ = 0;
+    Hint<unsigned> cpu_{0};
     bool idle_ = false;
     bool wake_pending_ = false;
     std::atomic<bool> on_cpu_{false};

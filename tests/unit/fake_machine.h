@@ -104,7 +104,7 @@ inline void take_interrupts(unsigned cpu) {
         state.timer_deadline_tsc = 0;
         timer_interrupt();
     }
-    for (uint8_t const vector : std::exchange(state.interrupts, {}))
+    for (uint8_t const vector : host::collect_interrupts(cpu))
         if (vector == arch::vector_reschedule) {
             reschedule_interrupt();
             request_reschedule();

@@ -239,16 +239,16 @@ def reported(tally, name, command, report, **more):
     tally.add(passed, failed, name, time.monotonic() - begun, f", {skipped} skipped" if skipped else "")
 
 
-def test_unit(tally):
+def test_hosted(tally, name, preset):
     try:
-        folder = configure_and_build("hosted")
+        folder = configure_and_build(preset)
     except Failure as failure:
         print(failure)
-        return tally.add(0, 1, "unit (build)", 0)
-    report = os.path.join(BUILD, "logs/unit.xml")
+        return tally.add(0, 1, f"{name} (build)", 0)
+    report = os.path.join(BUILD, f"logs/{name}.xml")
     # CTest runs each test in a process of its own, on all CPUs.
-    quiet = {"stdout": open(os.path.join(BUILD, "logs/unit.log"), "w")}
-    reported(tally, "unit", ["ctest", "--test-dir", folder, "-j", str(os.cpu_count()), "--output-on-failure",
+    quiet = {"stdout": open(os.path.join(BUILD, f"logs/{name}.log"), "w")}
+    reported(tally, name, ["ctest", "--test-dir", folder, "-j", str(os.cpu_count()), "--output-on-failure",
                              "--output-junit", report, "--timeout", "300"], report, **quiet)
     if tally.failed:
         subprocess.run(["ctest", "--test-dir", folder, "--rerun-failed", "--output-on-failure"], stdin=subprocess.DEVNULL)
@@ -331,12 +331,14 @@ def test_system(tally, pattern, slow):
 def test(options):
     setup()
     os.makedirs(os.path.join(BUILD, "logs"), exist_ok=True)
-    begun, tally, kinds = time.monotonic(), Tally(), ("unit", "checks", "fuzz", "system", "tidy")
+    begun, tally, kinds = time.monotonic(), Tally(), ("unit", "race", "checks", "fuzz", "system", "tidy")
     chosen = options.pattern
     if chosen in ("", "checks"):
         test_checks(tally)
     if chosen in ("", "unit"):
-        test_unit(tally)
+        test_hosted(tally, "unit", "hosted")
+    if chosen in ("", "race"):
+        test_hosted(tally, "race", "race")
     if chosen in ("", "fuzz"):
         test_fuzz(tally)
     if chosen in ("", "tidy"):

@@ -1,5 +1,8 @@
 // Switching between stacks, by the C library's contexts. A vCPU's stack holds its register frame
 // only; its code runs on a larger one, since sanitizers need room.
+//
+// CPUs are coroutines of the one thread that drives them all, in turn; or each has a thread of its
+// own that drives it, and then the sanitizer for races has something to look at.
 #include "arch/context.h"
 #include "arch/host/machine.h"
 #include "arch/intrinsics.h"
@@ -9,11 +12,15 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <ucontext.h>
 
 #if __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
+#endif
+#if __has_feature(thread_sanitizer)
+#include <sanitizer/tsan_interface.h>
 #endif
 
 extern "C" [[noreturn]] void resume_guest_frame(hearth::Registers* frame);
@@ -32,12 +39,22 @@ struct Flow {
     void* fake_stack = nullptr;
     void const* bottom = nullptr;
     size_t size = 0;
+    void* fiber = nullptr; // the thread sanitizer's
 };
 
-Flow driver;
+/// What belongs to the thread that drives a CPU. Asked for anew after each switch: the flow may
+/// have come to another thread meanwhile.
+struct Driver {
+    Flow flow;
+    bool in_cpu = false;
+    Flow* arrived_from = nullptr;
+};
+[[gnu::noinline]] Driver& driver() {
+    static thread_local Driver mine;
+    return mine;
+}
 Flow* running[host::cpu_limit];
-bool in_cpu = false;
-Flow* arrived_from = nullptr;
+std::mutex stacks_mutex; // guards the three collections below
 
 /// Flows are never freed: whoever might still switch to one would find it gone.
 std::vector<std::unique_ptr<Flow>>& all_flows() {
@@ -47,13 +64,19 @@ std::vector<std::unique_ptr<Flow>>& all_flows() {
 
 void arrive(Flow& self) {
 #if __has_feature(address_sanitizer)
-    __sanitizer_finish_switch_fiber(self.fake_stack, &arrived_from->bottom, &arrived_from->size);
+    Flow& from = *driver().arrived_from;
+    __sanitizer_finish_switch_fiber(self.fake_stack, &from.bottom, &from.size);
 #endif
     (void)self;
 }
 
 void switch_flows(Flow& from, Flow& to) {
-    arrived_from = &from;
+    driver().arrived_from = &from;
+#if __has_feature(thread_sanitizer)
+    if (!from.fiber)
+        from.fiber = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(to.fiber, 0);
+#endif
 #if __has_feature(address_sanitizer)
     __sanitizer_start_switch_fiber(&from.fake_stack, to.bottom, to.size);
 #endif
@@ -92,6 +115,11 @@ void prepare_flow(Flow& flow, void (*function)(void*), void* argument, bool is_t
     ASAN_UNPOISON_MEMORY_REGION(flow.stack.get(), flow_stack_size);
 #endif
     getcontext(&flow.context);
+#if __has_feature(thread_sanitizer)
+    if (flow.fiber)
+        __tsan_destroy_fiber(flow.fiber);
+    flow.fiber = __tsan_create_fiber(0);
+#endif
     flow.context.uc_stack.ss_sp = flow.stack.get();
     flow.context.uc_stack.ss_size = flow_stack_size;
     flow.bottom = flow.stack.get();
@@ -113,19 +141,19 @@ namespace host {
 
 void (*guest_program)(Registers& frame) = nullptr;
 
-bool on_cpu_flow() { return in_cpu; }
+bool on_cpu_flow() { return driver().in_cpu; }
 void start_cpu(unsigned cpu, void (*function)(void*), void* argument) {
     running[cpu] = &make_flow(function, argument, false);
 }
 void run_cpu(unsigned cpu) {
     unsigned const before = current_cpu();
     set_current_cpu(cpu);
-    in_cpu = true;
-    switch_flows(driver, *running[cpu]);
-    in_cpu = false;
+    driver().in_cpu = true;
+    switch_flows(driver().flow, *running[cpu]);
+    driver().in_cpu = false;
     set_current_cpu(before);
 }
-void leave_cpu() { switch_flows(*running[current_cpu()], driver); }
+void leave_cpu() { switch_flows(*running[current_cpu()], driver().flow); }
 
 } // namespace host
 
@@ -140,6 +168,7 @@ extern "C" void switch_stacks(uint64_t* save, uint64_t load) {
 }
 
 uint64_t prepare_stack(uint64_t stack_end, void (*function)(void*), void* argument) {
+    std::scoped_lock const guard{stacks_mutex};
     Flow*& flow = flow_of_stack()[stack_end];
     if (flow)
         prepare_flow(*flow, function, argument, true); // the stack had another owner, who is gone
@@ -151,6 +180,7 @@ uint64_t prepare_stack(uint64_t stack_end, void (*function)(void*), void* argume
 } // namespace arch
 
 Result<uint64_t> allocate_stack() {
+    std::scoped_lock const guard{stacks_mutex};
     static auto& stacks = *new std::vector<void*>; // all there ever were
     if (free_stacks().empty()) {
         stacks.push_back(aligned_alloc(arch::stack_size, arch::stack_size));
@@ -162,7 +192,10 @@ Result<uint64_t> allocate_stack() {
     return stack;
 }
 
-void free_stack(uint64_t stack) { free_stacks().push_back(stack); }
+void free_stack(uint64_t stack) {
+    std::scoped_lock const guard{stacks_mutex};
+    free_stacks().push_back(stack);
+}
 
 } // namespace hearth
 

@@ -54,7 +54,7 @@ inline CpuidLeaf cpuid(uint32_t, uint32_t = 0) { return {}; }
 
 void pause();
 inline void disable_interrupts() {}
-inline void open_interrupt_window() {}
+void open_interrupt_window();
 /// Leaves the CPU to whoever drives the fake machine.
 void wait_for_interrupt();
 /// Prints what went to the serial port, and aborts the process.

@@ -11,23 +11,36 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
+#include <thread>
+#include <utility>
 
 namespace hearth {
 
 namespace host {
 namespace {
-unsigned running_cpu = 0;
+thread_local unsigned running_cpu = 0;
+std::mutex interrupts_mutex;
 uint8_t cmos_index = 0;
 uint8_t uart_scratch = 0;
 } // namespace
 
-uint64_t tsc = 1'000'000;
+std::atomic<uint64_t> tsc = 1'000'000;
 uint64_t tsc_step = 0;
 void (*urgent_interrupt)(uint8_t vector) = nullptr;
+void (*interrupt_window)() = nullptr;
 uint8_t (*read_port)(uint16_t port, uint8_t last_index) = nullptr;
 
-unsigned current_cpu() { return running_cpu; }
-void set_current_cpu(unsigned cpu) { running_cpu = cpu; }
+[[gnu::noinline]] unsigned current_cpu() { return running_cpu; }
+[[gnu::noinline]] void set_current_cpu(unsigned cpu) { running_cpu = cpu; }
+void post_interrupt(unsigned cpu, uint8_t vector) {
+    std::scoped_lock const guard{interrupts_mutex};
+    cpu_state(cpu).interrupts.push_back(vector);
+}
+std::vector<uint8_t> collect_interrupts(unsigned cpu) {
+    std::scoped_lock const guard{interrupts_mutex};
+    return std::exchange(cpu_state(cpu).interrupts, {});
+}
 CpuState& cpu_state(unsigned cpu) {
     static CpuState states[cpu_limit];
     return states[cpu];
@@ -58,9 +71,15 @@ void write_cr3(uint64_t value) {
     ++mine().cr3_loads;
 }
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
-uint64_t read_tsc() { return host::tsc += host::tsc_step; }
+uint64_t read_tsc() { return host::tsc.fetch_add(host::tsc_step) + host::tsc_step; }
 
+void open_interrupt_window() {
+    if (host::interrupt_window)
+        host::interrupt_window();
+}
 void pause() {
+    if (host::interrupt_window)
+        return std::this_thread::yield();
     if (host::on_cpu_flow())
         host::leave_cpu();
 }
@@ -89,7 +108,7 @@ void apic_send(uint32_t target, uint8_t vector) {
         host::set_current_cpu(self);
         return;
     }
-    host::cpu_state(target).interrupts.push_back(vector);
+    host::post_interrupt(target, vector);
 }
 void apic_send_init(uint32_t) {}
 void apic_send_startup(uint32_t, uint8_t) {}

@@ -5,6 +5,7 @@
 #include "arch/registers.h"
 #include "base/address.h"
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -42,14 +43,20 @@ struct CpuState {
     std::vector<uint8_t> interrupts; // vectors sent to it and not yet taken
 };
 CpuState& cpu_state(unsigned cpu);
+void post_interrupt(unsigned cpu, uint8_t vector);
+/// Those that a CPU has yet to take.
+std::vector<uint8_t> collect_interrupts(unsigned cpu);
 
 /// Time-stamp counter: moves only when tests move it, and by `tsc_step` at each reading.
-extern uint64_t tsc;
+extern std::atomic<uint64_t> tsc;
 extern uint64_t tsc_step;
 
 /// Called for an interrupt that must be taken at once, since its sender waits: TLB flushes. Runs as
 /// the target CPU.
 extern void (*urgent_interrupt)(uint8_t vector);
+/// Where each CPU has a thread of its own: takes what was sent to the calling one. Null: CPUs take
+/// turns, and take interrupts between these.
+extern void (*interrupt_window)();
 
 // --- Flows of control. Each fake CPU is a coroutine of its own; the test's own flow drives them.
 

@@ -6,7 +6,9 @@
 #include "memory/page.h"
 #include "memory/paging.h"
 
+#include <atomic>
 #include <cstdlib>
+#include <mutex>
 #include <sys/mman.h>
 
 namespace hearth {
@@ -21,6 +23,7 @@ constexpr uint64_t table_flags = pte::present | pte::writable | pte::accessed;
 
 Page* frame_table = nullptr;
 uint64_t* m2p = nullptr;
+std::mutex mappings_mutex;
 
 void* reserve(uint64_t size) {
     void* const p = mmap(nullptr, size, PROT_READ | PROT_WRITE,
@@ -64,8 +67,12 @@ Page* find_page(Mfn mfn) {
 }
 Mfn frame_limit() { return RamLayout::high_end; }
 bool is_ram(Mfn mfn) { return find_page(mfn) != nullptr; }
-void set_m2p(Mfn mfn, uint64_t gfn) { m2p[mfn.raw()] = gfn; }
-uint64_t get_m2p(Mfn mfn) { return m2p[mfn.raw()]; }
+void set_m2p(Mfn mfn, uint64_t gfn) {
+    std::atomic_ref{m2p[mfn.raw()]}.store(gfn, std::memory_order_relaxed);
+}
+uint64_t get_m2p(Mfn mfn) {
+    return std::atomic_ref{m2p[mfn.raw()]}.load(std::memory_order_relaxed);
+}
 Result<Mfn> m2p_frame(Mfn mfn) {
     if (!is_ram(mfn))
         return Errno::nodata;
@@ -73,13 +80,16 @@ Result<Mfn> m2p_frame(Mfn mfn) {
 }
 
 Result<> map_hypervisor_page(uint64_t address, Mfn mfn, uint64_t flags) {
+    std::scoped_lock const guard{mappings_mutex};
     host::hypervisor_mappings()[address & ~page_mask] = Pte::make(mfn, flags);
     return {};
 }
 void unmap_hypervisor_page(uint64_t address) {
+    std::scoped_lock const guard{mappings_mutex};
     host::hypervisor_mappings().erase(address & ~page_mask);
 }
 Pte hypervisor_translation(uint64_t address) {
+    std::scoped_lock const guard{mappings_mutex};
     auto const found = host::hypervisor_mappings().find(address & ~page_mask);
     return found == host::hypervisor_mappings().end() ? Pte{} : found->second;
 }

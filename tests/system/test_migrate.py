@@ -1,0 +1,122 @@
+"""Guests that move while they run and work: live migration from a machine to itself, and saving, by Debian's unmodified toolstack."""
+import re
+
+import pytest
+from conftest import complaints, new_machine
+from guests import create, domains, free_pages, in_guest
+
+DEVICES = 'disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]'
+# What the guest does all the while. Each notes in /tmp/wrong what is wrong: memory that must stay as it was while other memory is
+# written anew, a disk that must say what was written to it, a clock that must not go back; and a stream that must arrive whole.
+# The first 64 KiB of the disk are this text.
+LOAD = """
+memory() {
+    dd if=/dev/urandom of=/tmp/kept bs=64k count=32 2>/dev/null
+    sum=$(sha1sum </tmp/kept)
+    while [ ! -e /tmp/stop ]; do
+        for part in 1 2 3; do dd if=/dev/urandom of=/tmp/part.$part bs=64k count=2 2>/dev/null; sha1sum /tmp/part.$part >/tmp/sum.$part; done
+        for part in 1 2 3; do sha1sum -cs /tmp/sum.$part || echo part $part >>/tmp/wrong; done
+        [ "$(sha1sum </tmp/kept)" = "$sum" ] || echo memory >>/tmp/wrong
+        echo memory >>/tmp/rounds
+    done
+}
+disk() {
+    n=0
+    while [ ! -e /tmp/stop ]; do
+        n=$((n % 64 + 1))
+        dd if=/dev/urandom of=/tmp/block bs=64k count=1 2>/dev/null
+        dd if=/tmp/block of=/dev/xvda bs=64k seek=$n oflag=direct conv=notrunc 2>/dev/null || echo write >>/tmp/wrong
+        dd if=/dev/xvda bs=64k skip=$n count=1 iflag=direct 2>/dev/null | cmp -s - /tmp/block || echo disk >>/tmp/wrong
+        echo disk >>/tmp/rounds
+    done
+}
+clock() {
+    last=0
+    while [ ! -e /tmp/stop ]; do
+        read now rest </proc/uptime
+        now=${now%.*}${now#*.}
+        [ $now -ge $last ] || echo clock $last $now >>/tmp/wrong
+        gap=$((now - last))
+        [ $gap -lt 20 ] || echo $gap >>/tmp/gaps
+        last=$now
+        usleep 20000
+    done
+}
+stream() {
+    n=0
+    while [ ! -e /tmp/stop ]; do n=$((n + 1)); echo $n; usleep 10000; done | nc 192.168.77.1 7777
+    echo stream >>/tmp/rounds
+}
+memory & disk & clock & stream &
+"""
+
+
+@pytest.fixture(scope="module")
+def dom0():
+    with new_machine("migrate", cpus=2, memory=2048, cmdline="loglvl=all") as booted:
+        booted.wait_ready()
+        booted.check("guests prepare; truncate -s 32M /tmp/disk.img", timeout=120)
+        booted.check(f"cat >/tmp/load <<'END'\n{LOAD}\nEND\ndd if=/tmp/load of=/tmp/disk.img conv=notrunc 2>/dev/null")
+        yield booted
+
+
+def listen(dom0, name):
+    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; (cat $tty >>/tmp/{name}.out 2>/dev/null &)")
+
+
+def migrate(dom0, name):
+    """To this same machine: the toolstack's other end is a command of its own here."""
+    dom0.check(f"xl migrate -s '' {name} 'xl migrate-receive' >/tmp/migrate.log 2>&1 || {{ cat /tmp/migrate.log; false; }}", timeout=400)
+    listen(dom0, name)
+
+
+def save_and_restore(dom0, name):
+    dom0.check(f"xl save {name} /tmp/{name}.save >/tmp/save.log 2>&1 && xl restore /tmp/{name}.save >>/tmp/save.log 2>&1 || "
+               "{ cat /tmp/save.log; false; }", timeout=400)
+    listen(dom0, name)
+
+
+def rates(dom0):
+    """What the hypervisor says of each round of each migration."""
+    return [int(frames) for frames in re.findall(r"domain \d+: (\d+) frames written to", dom0.check("xl dmesg | sed 's/^/  /'"))]
+
+
+def test_guest_works_on_while_it_moves(dom0, slow):
+    create(dom0, "mover", memory=128, vcpus=2, address=7, more=DEVICES)
+    before = int(domains(dom0)["mover"][0])
+    dom0.check("(nc -l -p 7777 >/tmp/stream &)")
+    in_guest(dom0, "mover", "mount -t tmpfs none /tmp; dd if=/dev/xvda bs=64k count=1 2>/dev/null | tr -d '\\0' >/tmp/load; . /tmp/load")
+    rounds = 50 if slow else 2
+    for done in range(rounds):
+        migrate(dom0, "mover")
+        if slow or done == 0:
+            save_and_restore(dom0, "mover")
+        said = in_guest(dom0, "mover", "cat /tmp/wrong 2>/dev/null; sort /tmp/rounds | uniq -c; true", seconds=120)
+        assert not re.search(r"^ *(memory|disk|write|clock|part) *", said, re.M), said
+    assert int(domains(dom0)["mover"][0]) > before
+    in_guest(dom0, "mover", "touch /tmp/stop; wait", seconds=120)
+    said = in_guest(dom0, "mover", "nproc; sort /tmp/rounds | uniq -c; echo longest $(sort -n /tmp/gaps | tail -n 1) hundredths; "
+                    "dmesg | grep -E 'WARNING|BUG|stalls? on|Cannot|Call Trace'", seconds=120)
+    print(said, rates(dom0))
+    assert re.search(r"\d+ memory", said) and re.search(r"\d+ disk", said) and re.search("1 stream", said), said
+    assert not re.search(r"WARNING|BUG|stalls? on|Cannot|Call Trace", said), said
+    # The stream has every number, once and in order.
+    dom0.check("awk '$1 != NR { print; exit 1 }' /tmp/stream && [ $(wc -l </tmp/stream) -gt 20 ]")
+    assert max(rates(dom0)) > 0
+    dom0.check("xl shutdown -w mover", timeout=120)
+
+
+def test_nothing_is_left_of_a_move(dom0):
+    create(dom0, "idler")
+    migrate(dom0, "idler")
+    dom0.check("xl destroy idler")
+    before = free_pages(dom0)
+    create(dom0, "idler")
+    migrate(dom0, "idler")
+    dom0.check("xl destroy idler")
+    assert free_pages(dom0) == before
+
+
+def test_nobody_has_anything_to_complain_of(dom0):
+    assert complaints(dom0) == ""
+    assert not re.search(r"panic|stack trace|lock of rank", dom0.check("xl dmesg | sed 's/^/  /'"))
