@@ -190,7 +190,7 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
         auto const area = TRY(GuestPointer<abi::MemoryArea>{argument}.read());
         v.time_area = GuestAddress{area.address};
         update_time_info(v);
-        if (own)
+        if (own && area.address != 0) // 0: there is none any more
             TRY(GuestPointer<abi::VcpuTimeInfo>{area.address}.write(v.info->time));
         return 0;
     }

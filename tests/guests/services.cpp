@@ -239,6 +239,8 @@ void areas_and_numbers() {
     EXPECT(time.version % 2 == 0);
     area.address = 0xffff828000200000;
     EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) < 0);
+    area.address = 0; // no more, as Linux says before it is saved
+    EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) == 0);
     VcpuPhysicalId id{};
     EXPECT(vcpu_op(VcpuOperation::get_physid, 0, &id) == inval);
     EXPECT(vcpu_op(VcpuOperation::get_physid, 77, &id) == noent);
