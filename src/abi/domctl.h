@@ -194,7 +194,7 @@ struct DomctlAddressSize {
 struct DomctlSendTrigger {
     uint32_t trigger, vcpu;
 };
-inline constexpr uint32_t trigger_nmi = 0;
+inline constexpr uint32_t trigger_nmi = 0, trigger_power = 3, trigger_sleep = 4;
 struct DomctlSubscribe {
     uint32_t port;
 };

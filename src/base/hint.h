@@ -15,10 +15,10 @@ public:
     Hint(Hint const&) = delete;
     Hint& operator=(Hint const&) = delete;
     T operator=(T value) {
-        value_.store(value, std::memory_order_relaxed);
+        value_.store(value, std::memory_order_release);
         return value;
     }
-    operator T() const { return value_.load(std::memory_order_relaxed); }
+    operator T() const { return value_.load(std::memory_order_acquire); }
     T operator->() const { return *this; }
 };
 

@@ -170,6 +170,8 @@ Result<Answer> send_trigger(Domain& d, abi::Domctl const& op) {
     Vcpu* const v = d.vcpu(request.vcpu);
     if (!v)
         return Errno::srch;
+    if (request.trigger == abi::trigger_power || request.trigger == abi::trigger_sleep)
+        return Errno::inval; // buttons of an emulated machine
     if (request.trigger != abi::trigger_nmi)
         return Errno::nosys;
     send_nmi(*v);

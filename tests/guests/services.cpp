@@ -237,10 +237,10 @@ void areas_and_numbers() {
     EXPECT(time.tsc_to_system_mul == shared->vcpu_info[0].time.tsc_to_system_mul &&
            time.tsc_to_system_mul != 0);
     EXPECT(time.version % 2 == 0);
-    area.address = 0; // taken back
-    EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) == 0);
     area.address = 0xffff828000200000;
     EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) < 0);
+    area.address = 0; // no more, as Linux says before it is saved
+    EXPECT(vcpu_op(VcpuOperation::register_vcpu_time_memory_area, 0, &area) == 0);
     VcpuPhysicalId id{};
     EXPECT(vcpu_op(VcpuOperation::get_physid, 0, &id) == inval);
     EXPECT(vcpu_op(VcpuOperation::get_physid, 77, &id) == noent);

@@ -137,6 +137,15 @@ TEST_F(Lending, WhatPvGuestsDoNotHave) {
         EXPECT_EQ(refused(what), opnotsupp);
     for (auto const what : {DomctlOperation::psr_alloc, DomctlOperation::psr_cmt_op})
         EXPECT_EQ(refused(what), nodev);
+    auto const trigger = [&](uint32_t what, uint32_t vcpu) {
+        abi::DomctlSendTrigger request{what, vcpu};
+        return toolstack.control(DomctlOperation::sendtrigger, id, request);
+    };
+    EXPECT_EQ(trigger(abi::trigger_power, 0), inval);
+    EXPECT_EQ(trigger(abi::trigger_sleep, 0), inval);
+    EXPECT_EQ(trigger(1, 0), nosys);
+    EXPECT_EQ(trigger(~0u, 0), nosys);
+    EXPECT_EQ(trigger(abi::trigger_nmi, 1), srch);
     abi::DomctlSetTarget target{id};
     EXPECT_EQ(toolstack.control(DomctlOperation::set_target, id, target), inval);
     target = {1023};
