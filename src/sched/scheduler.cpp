@@ -57,6 +57,13 @@ struct Scheduler {
             return;
         uint64_t const ran = now - t.times_.since;
         t.virtual_time_ += ran * default_weight / t.weight_;
+        follow(cpu, t.virtual_time_);
+    }
+
+    /// Who runs while nobody waits takes the CPU's virtual time along: nobody is owed for it later.
+    static void follow(Cpu& cpu, uint64_t time) {
+        if (cpu.length == 0 && time > cpu.virtual_time)
+            cpu.virtual_time = time;
     }
 
     static void insert(Cpu& cpu, Thread& t) {
@@ -80,6 +87,8 @@ struct Scheduler {
     static void enqueue(unsigned id, Thread& t) {
         Cpu& cpu = cpus[id];
         t.cpu_ = id;
+        if (!cpu.running->idle_)
+            follow(cpu, current_virtual_time(cpu));
         uint64_t const earliest = cpu.virtual_time > slice ? cpu.virtual_time - slice : 0;
         if (t.virtual_time_ < earliest)
             t.virtual_time_ = earliest;
