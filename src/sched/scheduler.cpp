@@ -61,8 +61,15 @@ struct Scheduler {
             return;
         uint64_t const ran = now - t.times_.since;
         t.virtual_time_ += ran * default_weight / t.weight_;
+        follow(cpu, t.virtual_time_);
         if (t.cap_)
             t.cap_->settle(std::exchange(t.drawn_, 0), ran);
+    }
+
+    /// Who runs while nobody waits takes the CPU's virtual time along: nobody is owed for it later.
+    static void follow(Cpu& cpu, uint64_t time) {
+        if (cpu.length == 0 && time > cpu.virtual_time)
+            cpu.virtual_time = time;
     }
 
     static void insert(Cpu& cpu, Thread& t) {
@@ -89,6 +96,8 @@ struct Scheduler {
     static void enqueue(Thread& t) {
         unsigned const id = t.cpu_;
         Cpu& cpu = cpus[id];
+        if (!cpu.running->idle_)
+            follow(cpu, current_virtual_time(cpu));
         uint64_t const earliest = cpu.virtual_time > slice ? cpu.virtual_time - slice : 0;
         if (t.virtual_time_ < earliest)
             t.virtual_time_ = earliest;

@@ -1,20 +1,9 @@
 """What people do with guests, by Debian's unmodified toolstack: one Domain 0, guests come and go."""
-import itertools
 import re
 
 import pytest
 from conftest import complaints, new_machine
-
-GUEST = """
-name = "{name}"
-kernel = "/boot/vmlinuz"
-ramdisk = "/boot/initrd"
-extra = "console=hvc0 quiet hearth.guest=192.168.77.{address}/24"
-memory = {memory}
-vcpus = {vcpus}
-on_crash = "preserve"
-{more}
-"""
+from guests import configure, create, domains, free_pages, in_guest
 
 
 @pytest.fixture(scope="module")
@@ -25,53 +14,12 @@ def dom0():
         yield booted
 
 
-def configure(dom0, name, memory=128, vcpus=1, address=9, more=""):
-    text = GUEST.format(name=name, memory=memory, vcpus=vcpus, address=address, more=more)
-    dom0.check(f"cat >/tmp/{name}.cfg <<'END'\n{text}\nEND")
-    return f"/tmp/{name}.cfg"
-
-
-def create(dom0, name, **options):
-    """A guest whose console is heard from its first line on."""
-    path = configure(dom0, name, **options)
-    dom0.check(f"xl create -p {path}", timeout=120)
-    # Straight from the daemon's terminal: xl console takes no input from anything but a terminal of its own.
-    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; "
-               f"(cat $tty >/tmp/{name}.out 2>/dev/null &); xl unpause {name}")
-    heard(dom0, name, "guest: up")
-    heard(dom0, name, "guest:/# ")
-
-
-def heard(dom0, name, what, seconds=120, since="guest: up"):
-    """Waits until a guest's console has said so; what it said since then."""
-    status, _ = dom0.run(f"timeout {seconds} sh -c 'until grep -qF \"{what}\" /tmp/{name}.out; do sleep 0.2; done'", timeout=seconds + 30)
-    said = dom0.check(f"tr -d '\\r' </tmp/{name}.out | sed -n '/{since}/,$p' | tail -n 100 | sed 's/^/  /'")
-    assert status == 0, said
-    return said
-
-
-MARKS = itertools.count(1)
-
-
-def in_guest(dom0, name, command, seconds=60):
-    """The output of a command, typed on a guest's console."""
-    number = next(MARKS)
-    # The quotes keep what is typed apart from what is printed.
-    dom0.check(f"echo 'echo begin\"\"-{number}-; {command}; echo end\"\"-{number}-' >/tmp/{name}.tty")
-    return heard(dom0, name, f"end-{number}-", seconds, since=f"begin-{number}-")
-
-
-def domains(dom0):
-    """Name to [number, memory, vCPUs, state] of each domain but Domain 0."""
-    lines = [line.split() for line in dom0.check("xl list").splitlines()[1:]]
-    return {line[0]: line[1:5] for line in lines if line[0] != "Domain-0"}
-
-
-def free_pages(dom0):
-    """By the hypervisor's own count. Waits for the back ends to let go of what they have mapped."""
-    dom0.check("timeout 30 sh -c 'until [ $(xl list | wc -l) = 2 ]; do sleep 0.2; done'")
-    dom0.check("xl debug-keys m")
-    return int(re.findall(r"memory: (\d+) of \d+ frames free", dom0.check("xl dmesg | sed 's/^/  /'"))[-1])
+@pytest.fixture(autouse=True)
+def nobody_stays(dom0):
+    """What a failed test leaves is in no other's way."""
+    yield
+    for name in domains(dom0):
+        dom0.run(f"xl destroy {name}")
 
 
 def test_domain_0_alone(dom0):
@@ -161,6 +109,71 @@ def test_what_is_asked_of_a_running_guest_happens(dom0):
     dom0.check("xl reboot renamed")
     dom0.check(f"timeout 60 sh -c 'until [ $(xl domid renamed 2>/dev/null || echo {number}) -gt {number} ]; do sleep 0.5; done'", timeout=90)
     dom0.check("xl destroy renamed")
+
+
+def test_vcpus_come_and_go(dom0):
+    create(dom0, "plug", vcpus=2, more="maxvcpus = 4")
+    dom0.check("xl vcpu-set -i plug 4")
+    # Its own kernel makes them known; a daemon that the ramdisk has not got would turn them on.
+    in_guest(dom0, "plug", "for n in 2 3; do until echo 1 >/sys/devices/system/cpu/cpu$n/online; do usleep 100000; done; done 2>/dev/null")
+    for cpus in ["0-3", "0"]:
+        said = in_guest(dom0, "plug", f"until grep -x {cpus} /sys/devices/system/cpu/online; do usleep 100000; done; "
+                        "for n in 1 2 3 4; do (while :; do :; done) & done; usleep 500000; kill $(jobs -p); wait; echo all ran")
+        assert "all ran" in said
+        count = 4 if cpus == "0-3" else 1
+        assert len(re.findall(r"plug +\d+ +\d+ +\d+ +[-rb]+ ", dom0.check("xl vcpu-list plug"))) == count
+        dom0.check("xl vcpu-set plug 1")
+    dom0.check("xl mem-max plug 200")
+    assert re.search(r"plug .* 20[0-9]{4} ", dom0.check("xentop -b -i 1 -f"))
+    dom0.check("xl destroy plug")
+
+
+# In Domain 0: what somebody at a terminal sees and types.
+TERMINAL = r"""
+import os, pty, re, sys
+child, line = pty.fork()
+if child == 0:
+    os.execvp("xl", ["xl", "console", sys.argv[1]])
+said = b""
+def wait_for(what):
+    global said
+    while not re.search(what, said):
+        said += os.read(line, 4096)
+    said = b""
+os.write(line, b"\n")
+wait_for(rb"guest:/# ")
+os.write(line, b"echo he''llo\n")
+wait_for(rb"\r\nhello\r\n")
+os.write(line, b"\x1d")
+print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_console_from_a_terminal(dom0):
+    dom0.check(f"xl create -q {configure(dom0, 'typed')}", timeout=120)
+    dom0.check(f"cat >/tmp/terminal.py <<'END'\n{TERMINAL}\nEND")
+    assert "status 0" in dom0.check("timeout 90 python3 /tmp/terminal.py typed", timeout=120)
+    dom0.check("xl destroy typed")
+
+
+def test_two_guests_reach_one_another(dom0):
+    for name, address in [("one", 11), ("other", 12)]:
+        create(dom0, name, address=address, vcpus=3, more='vif = ["bridge=xenbr0"]')
+    assert " 0% packet loss" in in_guest(dom0, "one", "ping -c 3 192.168.77.12")
+    assert " 0% packet loss" in in_guest(dom0, "other", "ping -c 3 192.168.77.11")
+    dom0.check("xl destroy one; xl destroy other")
+
+
+def test_disk_that_is_a_partition(dom0):
+    # A partition table with one entry: type 0x83, from sector 2048 on, 16 MiB.
+    dom0.check("truncate -s 20M /tmp/parted.img; printf '\\0\\0\\0\\0\\203\\0\\0\\0\\0\\10\\0\\0\\0\\200\\0\\0' "
+               "| dd of=/tmp/parted.img bs=1 seek=446 conv=notrunc; printf '\\125\\252' | dd of=/tmp/parted.img bs=1 seek=510 conv=notrunc")
+    part = dom0.check("losetup -P --show -f /tmp/parted.img") + "p1"
+    dom0.check(f"mke2fs -q {part}")
+    create(dom0, "part", more=f'disk = ["phy:{part},xvda1,w"]')
+    in_guest(dom0, "part", "mount /dev/xvda1 /root && echo content >/root/file; umount /root")
+    dom0.check("xl destroy part")
+    assert dom0.check(f"debugfs -R 'cat file' {part} 2>/dev/null") == "content"
 
 
 def test_guest_that_crashes_is_kept_and_dumped(dom0):

@@ -130,6 +130,31 @@ TEST_F(SchedulerTest, OneThatStartsBesideALongRunnerGetsItsShare) {
     EXPECT_GE(first.burnt, 40 * ms);
 }
 
+TEST_F(SchedulerTest, NobodyIsOwedWhatAnotherHadAlone) {
+    SimulatedThread& first = add(CpuMask::of(2), true);
+    run_for(2000 * ms);
+    uint64_t const alone = first.burnt;
+    SimulatedThread& second = add(CpuMask::of(2), true);
+    run_for(100 * ms);
+    EXPECT_GE(second.burnt, 40 * ms);
+    EXPECT_GE(first.burnt - alone, 40 * ms);
+}
+
+TEST_F(SchedulerTest, OneThatRanAloneIsServedSoonElsewhere) {
+    SimulatedThread& mover = add(CpuMask::of(1), false);
+    mover.give(2000 * ms);
+    run_for(2010 * ms);
+    ASSERT_EQ(mover.to_burn, 0u);
+    add(CpuMask::of(2), true);
+    run_for(10 * ms);
+    set_affinity(mover, CpuMask::of(2));
+    mover.longest_wait = 0;
+    mover.give(20 * ms);
+    run_for(100 * ms);
+    EXPECT_LE(mover.longest_wait, 10 * ms);
+    EXPECT_EQ(mover.to_burn, 0u);
+}
+
 TEST_F(SchedulerTest, OneThatWakesIsServedSoonAndHoardsNothing) {
     SimulatedThread& hog = add(CpuMask::of(1), true);
     SimulatedThread& sleeper = add(CpuMask::of(1), false);

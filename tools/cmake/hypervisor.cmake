@@ -12,7 +12,7 @@ target_compile_options(hearth_freestanding INTERFACE
   -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mno-implicit-float
   -mstack-alignment=8 -fno-stack-protector -fno-asynchronous-unwind-tables -fno-omit-frame-pointer
   -ffunction-sections -fdata-sections -O2 -g
-  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
+  $<$<COMPILE_LANGUAGE:CXX>:-flto -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
     -nostdinc++ -isystem${CMAKE_SOURCE_DIR}/tools/freestanding -isystem${libcxx_headers}
     -idirafter/usr/include/x86_64-linux-gnu -idirafter/usr/include>)
 
@@ -23,7 +23,7 @@ target_include_directories(hearth_objects PRIVATE src)
 target_link_libraries(hearth_objects PRIVATE hearth_freestanding hearth_warnings)
 
 # lld directly: for this target clang would call the host's gcc to link.
-set(link_rule "ld.lld-19 -static --gc-sections -z max-page-size=4096 -z noexecstack --build-id=none -T ${CMAKE_SOURCE_DIR}/src/arch/x86/hearth.lds <OBJECTS> -o <TARGET>")
+set(link_rule "ld.lld-19 -static --gc-sections -z max-page-size=4096 -z noexecstack --build-id=none --lto-O2 --mllvm=--relocation-model=pic -T ${CMAKE_SOURCE_DIR}/src/arch/x86/hearth.lds <OBJECTS> -o <TARGET>")
 set(CMAKE_CXX_LINK_EXECUTABLE ${link_rule})
 set(CMAKE_ASM_LINK_EXECUTABLE ${link_rule})
 add_executable(hearth_unnamed $<TARGET_OBJECTS:hearth_objects>)

@@ -10,6 +10,7 @@ import select
 import shutil
 import socket
 import subprocess
+import tarfile
 import tempfile
 import time
 
@@ -78,11 +79,19 @@ def dom0_words(disk, dom0_cmdline):
     return " ".join(word for word in ["console=hvc0", "hearth.shell" if disk == "none" else "", dom0_cmdline] if word)
 
 
+def guests_disk(folder):
+    """The words for a disk with build/guests on it, as an archive that is made in a folder."""
+    with tarfile.open(folder + "/guests.tar", "w") as archive:
+        archive.add(BUILD + "/guests", ".")
+    return ["-drive", f"file={folder}/guests.tar,format=raw,if=none,id=guests,readonly=on", "-device", "virtio-blk-pci,drive=guests,serial=guests"]
+
+
 class Machine:
     """with Machine(cpus=2) as machine: machine.wait_ready(); status, output = machine.run("nproc")"""
 
-    def __init__(self, log=None, echo=None, **options):
+    def __init__(self, log=None, echo=None, guests=False, **options):
         self.options = options
+        self.guests = guests  # whether there is a disk with the test guests on it
         self.echo = echo  # called with each piece of serial text
         self.log_path = log
         self.text = ""
@@ -100,6 +109,8 @@ class Machine:
     def start(self):
         if self.options.get("boot") == "uefi":
             self.options["firmware_state"] = shutil.copy(OVMF % "VARS", self.state)
+        if self.guests:
+            self.options["extra"] = [*self.options.get("extra", ()), *guests_disk(self.state)]
         self.log = open(self.log_path, "w", encoding="utf-8", errors="replace") if self.log_path else None
         ours, theirs = socket.socketpair()
         command = qemu_command(**self.options)
@@ -215,6 +226,10 @@ class Machine:
                     break
             else:
                 self.fail("Domain 0's shell does not learn its lines")
+
+    def unpack_guests(self):
+        """Leaves the test guests in Domain 0's /guests."""
+        self.check("mkdir /guests && tar -C /guests -xf /dev/disk/by-id/virtio-guests")
 
     def type_command(self, packed):
         """Leaves a base64 text in the shell's variable `typed`. On a busy machine the serial line may lose

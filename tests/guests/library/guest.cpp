@@ -1,5 +1,7 @@
 #include "guest.h"
 
+#include "abi/event_channel.h"
+
 extern "C" {
 extern char trap_stubs[], event_entry[], failsafe_entry[], probe_failed[];
 extern uint64_t probe_stack;
@@ -47,7 +49,43 @@ size_t length(char const* text) {
 
 } // namespace
 
-void print(char const* text) { hypercall(Hypercall::console_io, 0, length(text), text); }
+namespace {
+
+bool is_domain_0() { return (start_info->flags & start_privileged) != 0; }
+
+/// What a guest beside Domain 0 prints by. (public/io/console.h)
+struct ConsoleRing {
+    char in[1024], out[2048];
+    uint32_t in_consumed, in_produced, out_consumed, out_produced;
+};
+
+/// A frame of ours that we were started with: all of them are mapped in the order of their numbers.
+void* page_of_frame(uint64_t mfn) {
+    uint64_t const pfn = reinterpret_cast<uint64_t const*>(0xffff800000000000)[mfn];
+    return reinterpret_cast<void*>(virt_base + pfn * page_size);
+}
+
+void print_on_ring(char const* text) {
+    auto* const ring = static_cast<ConsoleRing volatile*>(page_of_frame(start_info->console.mfn));
+    for (; *text; ++text) {
+        while (ring->out_produced - ring->out_consumed == sizeof ring->out)
+            hypercall(Hypercall::sched_op, static_cast<uint64_t>(SchedOperation::yield), 0);
+        ring->out[ring->out_produced % sizeof ring->out] = *text;
+        __atomic_thread_fence(__ATOMIC_RELEASE);
+        ring->out_produced = ring->out_produced + 1;
+    }
+    uint32_t const port = start_info->console.event_channel;
+    hypercall(Hypercall::event_channel_op, static_cast<uint64_t>(EventOperation::send), &port);
+}
+
+} // namespace
+
+void print(char const* text) {
+    if (is_domain_0())
+        hypercall(Hypercall::console_io, 0, length(text), text);
+    else
+        print_on_ring(text);
+}
 
 void print_number(int64_t number) {
     char text[24];
@@ -115,13 +153,23 @@ void* page() {
     return pool[pool_used++];
 }
 
-void finish() {
+void print_result() {
     print("GUEST ");
     print(guest_name);
     print(failures == 0 && unexpected_traps == 0 ? ": ok\n" : ": FAILED\n");
-    SchedShutdown shutdown{1}; // reboot: the emulator is told to stop then
+}
+
+void finish() {
+    print_result();
+    SchedShutdown shutdown{is_domain_0() ? 1u : 0u}; // reboot: the emulator is told to stop then
     for (;;)
         hypercall(Hypercall::sched_op, 2, &shutdown);
+}
+
+void sleep_for_ever() {
+    SchedPoll const nothing{}; // no port, no time; events are masked from the start
+    for (;;)
+        hypercall(Hypercall::sched_op, static_cast<uint64_t>(SchedOperation::poll), &nothing);
 }
 
 } // namespace guest

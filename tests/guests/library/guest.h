@@ -1,8 +1,8 @@
 // A kernel library for test guests: hypercalls, page tables, traps that a test expects, and a
 // one-line result.
 //
-// A guest runs as Domain 0 in seconds. It prints "GUEST name: ok" or "GUEST name: FAILED ..." and
-// powers off.
+// A guest runs as Domain 0 in seconds, or beside it, given to xl. It prints "GUEST name: ok" or
+// "GUEST name: FAILED ..." and powers off.
 #pragma once
 
 #include "abi/operations.h"
@@ -76,7 +76,11 @@ uint64_t read_entry(uint64_t machine_address);
 /// Pages of our own, zeroed, mapped writable.
 void* page();
 
+/// The line that says whether all expectations held.
+void print_result();
 [[noreturn]] void finish();
+/// Until the toolstack ends it.
+[[noreturn]] void sleep_for_ever();
 
 } // namespace guest
 

@@ -1,0 +1,106 @@
+"""Guests that misbehave beside Domain 0 and a second guest, which go on answering; and what is asked of the toolstack that cannot be."""
+import re
+
+import pytest
+from conftest import complaints, new_machine
+from guests import configure, create, domains, free_pages, heard, in_guest, listen
+
+pytestmark = pytest.mark.hearth_only
+SMALL = 'name = "{name}"\nkernel = "/guests/{name}"\nmemory = {memory}\nvcpus = 1\non_crash = "preserve"\non_poweroff = "preserve"\n'
+
+
+@pytest.fixture(scope="module")
+def dom0():
+    with new_machine("neighbours", cpus=2, memory=2048, cmdline="loglvl=all", guests=True) as booted:
+        booted.wait_ready()
+        booted.check("guests prepare; truncate -s 32M /tmp/disk.img", timeout=120)
+        booted.unpack_guests()
+        # The second guest, for as long as this file takes.
+        create(booted, "witness", address=8, more='vif = ["bridge=xenbr0"]')
+        yield booted
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_stays(dom0):
+    """What a failed test leaves is in no other's way."""
+    yield
+    for name in domains(dom0).keys() - {"witness"}:
+        dom0.run(f"xl destroy {name}")
+
+
+def start(dom0, name, memory=8):
+    dom0.check(f"cat >/tmp/{name}.cfg <<'END'\n{SMALL.format(name=name, memory=memory)}\nEND\nxl create -p /tmp/{name}.cfg", timeout=60)
+    listen(dom0, name)
+
+
+def all_are_well(dom0):
+    """The second guest answers by its console and its network card; so does Domain 0, which is asked."""
+    assert " 0% packet loss" in dom0.check("ping -c 3 192.168.77.8")
+    assert "Linux" in in_guest(dom0, "witness", "uname")
+
+
+def pages_beside_witness(dom0):
+    return free_pages(dom0, others=1)
+
+
+def test_guest_that_wants_everything(dom0):
+    before = None
+    for _ in range(2):  # once for what Hearth keeps for the next time
+        start(dom0, "greedy")
+        said = heard(dom0, "greedy", "GUEST greedy:", since="^")
+        assert "GUEST greedy: ok" in said, said
+        all_are_well(dom0)
+        assert int(domains(dom0)["greedy"][1]) <= 9  # the toolstack's limit is 1 MiB above what it gives
+        dom0.check("xl destroy greedy")
+        after = pages_beside_witness(dom0)
+        assert before is None or after == before
+        before = after
+
+
+def test_guest_that_floods_domain_0_is_ended_in_the_middle(dom0):
+    before = None
+    for _ in range(4):
+        start(dom0, "flood")
+        heard(dom0, "flood", "flood: begins", since="^")
+        all_are_well(dom0)
+        dom0.check("xl destroy flood")
+        after = pages_beside_witness(dom0)
+        assert before is None or after == before
+        before = after
+
+
+# Words of a configuration that cannot be, and what xl says.
+MISTAKES = {
+    "nodisk": ('disk = ["format=raw,vdev=xvda,access=rw,target=/nowhere.img"]', "nowhere.img"),
+    "nobridge": ('vif = ["bridge=nowhere"]', "nowhere|bridge|vif|hotplug"),
+    "noramdisk": ('ramdisk = "/nowhere"', "nowhere"),
+}
+
+
+def make_mistakes(dom0):
+    for name, (more, reason) in MISTAKES.items():
+        status, said = dom0.run(f"xl create {configure(dom0, name, more=more)} 2>&1", timeout=120)
+        assert status != 0 and re.search(reason, said), said
+        assert set(domains(dom0)) == {"witness"}
+    status, said = dom0.run(f"xl create {configure(dom0, 'greedy', memory=4096)} 2>&1", timeout=120)
+    assert status != 0 and re.search("memory", said, re.I), said
+    assert set(domains(dom0)) == {"witness"}
+
+
+def test_mistakes_are_named_and_leave_nothing(dom0):
+    make_mistakes(dom0)
+    before = pages_beside_witness(dom0)
+    make_mistakes(dom0)
+    assert pages_beside_witness(dom0) == before
+
+
+def test_cut_ramdisk_ends_the_guest_only(dom0):
+    dom0.check("head -c 1000000 /boot/initrd >/tmp/cut.initrd")
+    path = configure(dom0, "cut", more='ramdisk = "/tmp/cut.initrd"')
+    dom0.check(f"xl create -q {path}; timeout 90 sh -c 'until xl list cut | grep -q -- ---sc-; do sleep 0.2; done'; xl destroy cut", timeout=120)
+    all_are_well(dom0)
+
+
+def test_nobody_else_has_anything_to_complain_of(dom0):
+    assert complaints(dom0) == ""
+    assert not re.search(r"panic|stack trace|lock of rank", dom0.check("xl dmesg | sed 's/^/  /'"))

@@ -1,0 +1,91 @@
+"""./hearth bench create: executed instructions of what the toolstack does with guests, under Hearth and under Debian's Xen.
+See bench/README.md."""
+import concurrent.futures
+import json
+import os
+import re
+import statistics
+
+import commands
+import machine
+import measure
+from machine import BUILD
+
+# Under instruction counting, Linux's clock counts instructions. Says how many its processes executed while a command ran: the time that its
+# one CPU was idle is left out, since virtual time jumps while the machine waits for a disk.
+COUNT = r"""
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static unsigned long long executed(void) {
+    unsigned long long ns = 0;
+    usleep(1000); /* what this process has executed counts from its next turn on */
+    FILE* file = fopen("/proc/schedstat", "r");
+    fscanf(file, "version %*u timestamp %*u cpu0 %*u %*u %*u %*u %*u %*u %llu", &ns);
+    fclose(file);
+    return ns;
+}
+int main(int count, char** words) {
+    (void)count;
+    int status;
+    unsigned long long const before = executed();
+    if (fork() == 0) {
+        freopen("/dev/null", "w", stdout);
+        execvp(words[1], words + 1);
+        _exit(127);
+    }
+    wait(&status);
+    printf("counted %llu\n", executed() - before);
+    return status != 0;
+}
+"""
+SMALL = 'name = "small"\nkernel = "/guests/sleeper"\nmemory = 4\n'
+DEBIAN = 'name = "debian"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nextra = "quiet hearth.guest=192.168.77.9/24"\nmemory = 128\n'
+# Until the guest can be suspended, and then as long again as its ramdisk takes: with sleep=off, waiting costs what the guest executes.
+SETTLE = "until [ \"$(xenstore-read /local/domain/$(xl domid debian)/control/feature-suspend 2>/dev/null)\" = 1 ]; do sleep 1; done; sleep 20"
+ROUNDS = [  # how often, and the commands of a round: its title, or None for one that is not counted
+    (7, [("4 MiB: create", "xl create -e -q /tmp/small.cfg"), (None, "sleep 1"), ("4 MiB: list", "xl list"), ("4 MiB: pause", "xl pause small"),
+         ("4 MiB: unpause", "xl unpause small"), ("4 MiB: destroy", "xl destroy small"), (None, "sleep 1")]),
+    (3, [("128 MiB Debian: create", "xl create -e -q /tmp/debian.cfg"), (None, SETTLE), ("128 MiB Debian: save", "xl save debian /tmp/save"),
+         ("128 MiB Debian: restore", "xl restore /tmp/save"), (None, "sleep 10"), ("128 MiB Debian: destroy", "xl destroy debian"),
+         (None, "sleep 1")]),
+]
+
+
+def measure_guests(name, image):
+    """Title to the counts of each round."""
+    counts = {}
+    with machine.Machine(log=os.path.join(BUILD, f"bench/create-{name}.log"), cpus=1, memory=1536, cmdline="dom0_mem=1024M", image=image,
+                         icount=True, net="none", guests=True, cpu="max,smap=off,rdrand=off",
+                         extra=["-seed", "1", "-rtc", "base=2020-01-01,clock=vm"]) as dom0:
+        dom0.wait_ready(timeout=600)
+        dom0.check("guests prepare", timeout=600)
+        dom0.unpack_guests()
+        dom0.check(f"cat >/tmp/count.c <<'END'\n{COUNT}\nEND\ngcc -O1 -o /tmp/count /tmp/count.c", timeout=300)
+        for config, text in [("small", SMALL), ("debian", DEBIAN)]:
+            dom0.check(f"cat >/tmp/{config}.cfg <<'END'\n{text}\nEND")
+        for rounds, steps in ROUNDS:
+            for _ in range(rounds):
+                for title, command in steps:
+                    said = dom0.check(f"/tmp/count {command} 2>&1" if title else command, timeout=600)
+                    if title:
+                        counts.setdefault(title, []).append(int(re.search(r"counted (\d+)", said)[1]))
+    return counts
+
+
+def create():
+    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
+    images = {"hearth": machine.hypervisor(), "xen": measure.debian_xen()}
+    commands.say("guests come and go on each hypervisor, under instruction counting (some minutes)")
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        jobs = {who: pool.submit(measure_guests, who, image) for who, image in images.items()}
+    results = {who: job.result() for who, job in jobs.items()}
+    path = os.path.join(BUILD, "bench/create.json")
+    with open(path, "w") as file:
+        json.dump({"unit": "executed instructions, 1 CPU", "image": images["hearth"], "results": results}, file, indent=2)
+    print(f"{'million instructions, median':32}{'Hearth':>12}{'Debian Xen':>14}{'ratio':>8}")
+    for title, counts in results["hearth"].items():
+        hearth, xen = statistics.median(counts), statistics.median(results["xen"][title])
+        print(f"{title:32}{hearth / 1e6:12,.2f}{xen / 1e6:14,.2f}{hearth / xen:8.2f}")
+    print(f"\n{os.path.relpath(path)}")
+    return 0
