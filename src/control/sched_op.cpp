@@ -22,8 +22,7 @@ using abi::VcpuOperation;
 
 Result<int64_t> block(Vcpu& v) {
     v.info->upcall_mask = 0;
-    while (!v.upcall_pending() && !v.nmi_pending &&
-           !v.must_stay_out())
+    while (!v.upcall_pending() && !v.nmi_pending && !v.must_stay_out())
         sleep_current();
     return 0;
 }

@@ -18,6 +18,7 @@ memory() {
         for part in 1 2 3; do sha1sum -cs /tmp/sum.$part || echo part $part >>/tmp/wrong; done
         [ "$(sha1sum </tmp/kept)" = "$sum" ] || echo memory >>/tmp/wrong
         echo memory >>/tmp/rounds
+        usleep 200000
     done
 }
 disk() {
@@ -28,15 +29,15 @@ disk() {
         dd if=/tmp/block of=/dev/xvda bs=64k seek=$n oflag=direct conv=notrunc 2>/dev/null || echo write >>/tmp/wrong
         dd if=/dev/xvda bs=64k skip=$n count=1 iflag=direct 2>/dev/null | cmp -s - /tmp/block || echo disk >>/tmp/wrong
         echo disk >>/tmp/rounds
+        usleep 100000
     done
 }
 clock() {
-    last=0
     while [ ! -e /tmp/stop ]; do
         read now rest </proc/uptime
         now=${now%.*}${now#*.}
-        [ $now -ge $last ] || echo clock $last $now >>/tmp/wrong
-        gap=$((now - last))
+        [ $now -ge ${last:-$now} ] || echo clock $last $now >>/tmp/wrong
+        gap=$((now - ${last:-$now}))
         [ $gap -lt 20 ] || echo $gap >>/tmp/gaps
         last=$now
         usleep 20000
@@ -84,7 +85,7 @@ def rates(dom0):
 def test_guest_works_on_while_it_moves(dom0, slow):
     create(dom0, "mover", memory=128, vcpus=2, address=7, more=DEVICES)
     before = int(domains(dom0)["mover"][0])
-    dom0.check("(nc -l -p 7777 >/tmp/stream &)")
+    dom0.check("(tail -f /dev/null | busybox nc -l -p 7777 >/tmp/stream &)")
     in_guest(dom0, "mover", "mount -t tmpfs none /tmp; dd if=/dev/xvda bs=64k count=1 2>/dev/null | tr -d '\\0' >/tmp/load; . /tmp/load")
     rounds = 50 if slow else 2
     for done in range(rounds):
