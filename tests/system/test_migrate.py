@@ -97,7 +97,7 @@ def test_guest_works_on_while_it_moves(dom0, slow):
     assert int(domains(dom0)["mover"][0]) > before
     in_guest(dom0, "mover", "touch /tmp/stop; wait", seconds=120)
     said = in_guest(dom0, "mover", "nproc; sort /tmp/rounds | uniq -c; echo longest $(sort -n /tmp/gaps | tail -n 1) hundredths; "
-                    "dmesg | grep -E 'WARNING|BUG|stalls? on|Cannot|Call Trace'", seconds=120)
+                    "dmesg | grep -E \"WARNING|BUG|stalls? on|Cannot|Call Trace\"", seconds=120)
     print(said, rates(dom0))
     assert re.search(r"\d+ memory", said) and re.search(r"\d+ disk", said) and re.search("1 stream", said), said
     assert not re.search(r"WARNING|BUG|stalls? on|Cannot|Call Trace", said), said
