@@ -90,6 +90,7 @@ Shadow::~Shadow() {
             evict_address_space(address_of(table.frame).raw());
         page_at(table.frame).flush_stamp.store(stale_from_now(), std::memory_order_relaxed);
         free_frames(table.frame, 0);
+        preempt_point();
     }
     free_bytes(tables_);
     free_bytes(buckets_);

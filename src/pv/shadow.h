@@ -57,7 +57,7 @@ class Shadow {
 public:
     /// nomem.
     static Result<Shadow*> create(Domain& domain);
-    /// No vCPU of the domain's runs, and nobody else is looking at it.
+    /// No vCPU of the domain's runs, and nobody else is looking at it. May reschedule.
     ~Shadow();
     Shadow(Shadow const&) = delete;
     Shadow& operator=(Shadow const&) = delete;

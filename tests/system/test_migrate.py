@@ -3,7 +3,7 @@ import re
 
 import pytest
 from conftest import complaints, new_machine
-from guests import create, domains, free_pages, in_guest
+from guests import configure, create, domains, free_pages, in_guest
 
 DEVICES = 'disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]'
 # What the guest does all the while. Each notes in /tmp/wrong what is wrong: memory that must stay as it was while other memory is
@@ -82,29 +82,51 @@ def rates(dom0):
     return [int(frames) for frames in re.findall(r"domain \d+: (\d+) frames written to", dom0.check("xl dmesg | sed 's/^/  /'"))]
 
 
-def test_guest_works_on_while_it_moves(dom0, slow):
-    create(dom0, "mover", memory=128, vcpus=2, address=7, more=DEVICES)
-    before = int(domains(dom0)["mover"][0])
+def set_to_work(dom0, name):
+    create(dom0, name, memory=128, vcpus=2, address=7, more=DEVICES)
     dom0.check("(tail -f /dev/null | busybox nc -l -p 7777 >/tmp/stream &)")
-    in_guest(dom0, "mover", "mount -t tmpfs none /tmp; dd if=/dev/xvda bs=64k count=1 2>/dev/null | tr -d '\\0' >/tmp/load; . /tmp/load")
-    rounds = 50 if slow else 2
-    for done in range(rounds):
-        migrate(dom0, "mover")
-        if slow or done == 0:
-            save_and_restore(dom0, "mover")
-        said = in_guest(dom0, "mover", "cat /tmp/wrong 2>/dev/null; sort /tmp/rounds | uniq -c; true", seconds=120)
-        assert not re.search(r"^ *(memory|disk|write|clock|part) *", said, re.M), said
-    assert int(domains(dom0)["mover"][0]) > before
-    in_guest(dom0, "mover", "touch /tmp/stop; wait", seconds=120)
-    said = in_guest(dom0, "mover", "nproc; sort /tmp/rounds | uniq -c; echo longest $(sort -n /tmp/gaps | tail -n 1) hundredths; "
+    in_guest(dom0, name, "mount -t tmpfs none /tmp; dd if=/dev/xvda bs=64k count=1 2>/dev/null | tr -d '\\0' >/tmp/load; . /tmp/load")
+
+
+def nothing_is_wrong(dom0, name):
+    said = in_guest(dom0, name, "cat /tmp/wrong 2>/dev/null; true", seconds=120)
+    assert not re.search(r"^ *(memory|disk|write|clock|part)", said, re.M), said
+
+
+def end_work(dom0, name):
+    """What the guest has done, all of it right."""
+    in_guest(dom0, name, "touch /tmp/stop; wait", seconds=120)
+    nothing_is_wrong(dom0, name)
+    said = in_guest(dom0, name, "sort /tmp/rounds | uniq -c; echo longest pause $(sort -n /tmp/gaps | tail -n 1) hundredths; "
                     "dmesg | grep -E \"WARNING|BUG|stalls? on|Cannot|Call Trace\"", seconds=120)
-    print(said, rates(dom0))
     assert re.search(r"\d+ memory", said) and re.search(r"\d+ disk", said) and re.search("1 stream", said), said
     assert not re.search(r"WARNING|BUG|stalls? on|Cannot|Call Trace", said), said
     # The stream has every number, once and in order.
     dom0.check("awk '$1 != NR { print; exit 1 }' /tmp/stream && [ $(wc -l </tmp/stream) -gt 20 ]")
+    dom0.check(f"xl shutdown -w {name}", timeout=120)
+    dom0.check(f"timeout 60 sh -c 'while xl domid {name} >/dev/null 2>&1; do sleep 0.2; done'", timeout=90)
+    return said
+
+
+def test_guest_works_on_while_it_moves(dom0, slow):
+    set_to_work(dom0, "mover")
+    before = int(domains(dom0)["mover"][0])
+    for done in range(50 if slow else 2):
+        migrate(dom0, "mover")
+        if slow or done == 0:
+            save_and_restore(dom0, "mover")
+        nothing_is_wrong(dom0, "mover")
+    assert int(domains(dom0)["mover"][0]) > before
+    print(end_work(dom0, "mover"), "frames written to in each round:", rates(dom0))
     assert max(rates(dom0)) > 0
-    dom0.check("xl shutdown -w mover", timeout=120)
+
+
+def test_guest_works_on_while_others_come_and_go(dom0, slow):
+    set_to_work(dom0, "worker")
+    path = configure(dom0, "passer-by", memory=96, address=8, more='vif = ["bridge=xenbr0"]')
+    for _ in range(200 if slow else 4):
+        dom0.check(f"xl create -q {path} && xl destroy passer-by", timeout=120)
+    print(end_work(dom0, "worker"))
 
 
 def test_nothing_is_left_of_a_move(dom0):
