@@ -264,16 +264,20 @@ void Shadow::watch_anew() {
 }
 
 void note_entry_changed(Domain& domain, Pte const* slot) {
+    Shadow* const shadow = domain.shadow.load(std::memory_order_acquire);
+    if (!shadow) [[likely]]
+        return;
     Mfn const table = mfn_of(slot);
-    if (Shadow* const shadow = domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
-        shadow->entry_changed(
-            table, static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte)));
+    shadow->entry_changed(
+        table, static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte)));
     note_written(domain, table);
 }
 
 void note_table_gone(Domain& domain, Mfn table) {
-    if (Shadow* const shadow = domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
-        shadow->table_gone(table);
+    Shadow* const shadow = domain.shadow.load(std::memory_order_acquire);
+    if (!shadow) [[likely]]
+        return;
+    shadow->table_gone(table);
     note_written(domain, table);
 }
 
