@@ -32,6 +32,11 @@ inline constexpr uint64_t ts = bit(3);
 inline constexpr uint64_t wp = bit(16);
 } // namespace cr0
 
+namespace cr3 {
+/// Keeps the translations of the tag that is loaded. (Intel SDM vol. 3A, 4.10.4.1)
+inline constexpr uint64_t no_flush = bit(63);
+} // namespace cr3
+
 namespace cr4 {
 inline constexpr uint64_t tsd = bit(2);
 inline constexpr uint64_t de = bit(3);
@@ -42,6 +47,7 @@ inline constexpr uint64_t osfxsr = bit(9);
 inline constexpr uint64_t osxmmexcpt = bit(10);
 inline constexpr uint64_t umip = bit(11);
 inline constexpr uint64_t fsgsbase = bit(16);
+inline constexpr uint64_t pcide = bit(17);
 inline constexpr uint64_t osxsave = bit(18);
 inline constexpr uint64_t smep = bit(20);
 inline constexpr uint64_t smap = bit(21);

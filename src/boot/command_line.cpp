@@ -402,7 +402,6 @@ constexpr OptionRow table[] = {
      .form = "BOOLEAN",
      .help = "Process-context identifiers",
      .bare = true,
-     .no_effect = true,
      .parse = set_pcid},
     {.name = "fsgsbase",
      .form = "BOOLEAN",

@@ -554,6 +554,7 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
     feature_switches = {.pat = pv_pat,
                         .smep = told.options.smep,
                         .smap = told.options.smap,
+                        .pcid = told.options.pcid,
                         .fsgsbase = told.options.fsgsbase};
     enable_cpu_features(feature_switches, true);
     // Bits beyond the machine's width are reserved in an entry.

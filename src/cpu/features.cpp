@@ -4,6 +4,7 @@
 #include "base/format.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
+#include "memory/tlb.h"
 
 namespace hearth {
 void enable_smap_sites(void (*patch)(uint64_t address, std::string_view code));
@@ -43,7 +44,12 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     enable(leaf1.ecx & bit(26), 0, "XSAVE");
     enable(leaf1.ecx & bit(24), 0, "TSC-deadline");
     enable(cpuid(0x80000001).edx & bit(26), 0, "1G-pages");
+    // CR3 has no tag yet, as it must be. (Intel SDM vol. 3A, 4.10.1)
+    bool const pcid = leaf1.ecx & bit(17) && switches.pcid;
+    enable(pcid, cr4::pcide, "PCID");
     write_cr4(v);
+    if (pcid && first_cpu)
+        use_space_tags(leaf7.ebx & bit(10));
     write_msr(msr::pat, switches.pat);
 }
 

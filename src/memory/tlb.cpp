@@ -5,16 +5,25 @@
 #include "cpu/cpu.h"
 #include "memory/paging.h"
 
+#include <utility>
+
 namespace hearth {
 namespace {
 
 constinit std::atomic<uint64_t> stale_clock{1};
 
+constexpr unsigned tags = 3; // of SpaceTag
+
+/// What a CPU's TLB may hold.
 struct alignas(64) LastFlush {
-    std::atomic<uint64_t> clock{0};
-    uint64_t cr3 = 0;
+    std::atomic<uint64_t> clock{0}; ///< nothing older than this
+    uint64_t cr3 = 0;               ///< the loaded address space, without its tag
+    SpaceTag tag = SpaceTag::none;
+    uint64_t kept[tags]{}; ///< whose translations a tag may be loaded with again; 0: nobody's
 };
 constinit LastFlush last_flush[max_cpus];
+constinit bool tags_in_use = false;
+constinit bool invalidates_by_tag = false;
 
 /// One request at a time: which CPUs have yet to serve it, and what it asks.
 enum class FlushKind : uint8_t { everything, page, evict };
@@ -29,12 +38,26 @@ struct FlushRequest {
 constinit FlushRequest request;
 constinit SpinLock request_lock{Rank::flush};
 
+/// INVLPG reaches the loaded tag and global translations.
+void invalidate_page_here(uint64_t address) {
+    arch::invalidate_page(address);
+    LastFlush& mine = last_flush[this_cpu_id()];
+    for (unsigned tag = 1; tag < tags; ++tag) {
+        if (mine.kept[tag] == 0 || tag == static_cast<unsigned>(mine.tag))
+            continue;
+        if (invalidates_by_tag)
+            arch::invalidate_page_of(tag, address);
+        else
+            mine.kept[tag] = 0;
+    }
+}
+
 void flush_here(Flush const& what) {
     switch (what.kind) {
     case FlushKind::everything:
         return flush_local_tlb();
     case FlushKind::page:
-        return arch::invalidate_page(what.address);
+        return invalidate_page_here(what.address);
     case FlushKind::evict:
         if (last_flush[this_cpu_id()].cr3 == what.address)
             load_address_space(idle_cr3());
@@ -70,12 +93,39 @@ void flush_on(CpuMask cpus, Flush const& what) {
 
 uint64_t stale_from_now() { return stale_clock.fetch_add(1, std::memory_order_acq_rel); }
 
-void load_address_space(uint64_t cr3) {
+void use_space_tags(bool invpcid) {
+    tags_in_use = true;
+    invalidates_by_tag = invpcid;
+}
+
+void load_address_space(uint64_t cr3, SpaceTag tag) {
     LastFlush& mine = last_flush[this_cpu_id()];
     uint64_t const now = stale_clock.load(std::memory_order_acquire);
     std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
-    arch::write_cr3(cr3);
+    if (tags_in_use) {
+        // What other tags have is not dropped now, but before it can be used again.
+        auto const index = static_cast<unsigned>(tag);
+        for (uint64_t& kept : mine.kept)
+            kept = 0;
+        mine.kept[index] = cr3;
+        mine.tag = tag;
+        arch::write_cr3(cr3 | index);
+    } else {
+        arch::write_cr3(cr3);
+    }
     mine.clock.store(now, std::memory_order_release);
+}
+
+void switch_address_space(uint64_t cr3, SpaceTag tag) {
+    if (!tags_in_use)
+        return load_address_space(cr3, tag);
+    LastFlush& mine = last_flush[this_cpu_id()];
+    auto const index = static_cast<unsigned>(tag);
+    bool const keeps = std::exchange(mine.kept[index], cr3) == cr3;
+    std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
+    mine.tag = tag;
+    // The clock stands: the other tag's translations are as old as they were.
+    arch::write_cr3(cr3 | index | (keeps ? arch::cr3::no_flush : 0));
 }
 
 uint64_t loaded_address_space() { return last_flush[this_cpu_id()].cr3; }
@@ -87,7 +137,11 @@ void evict_address_space(uint64_t cr3) {
         flush_on(holders, {FlushKind::evict, cr3});
 }
 
-void flush_local_tlb() { load_address_space(last_flush[this_cpu_id()].cr3); }
+void flush_local_tlb() {
+    LastFlush const& mine = last_flush[this_cpu_id()];
+    load_address_space(mine.cr3, mine.tag);
+}
+void flush_local_page(uint64_t address) { invalidate_page_here(address); }
 
 void flush_stale_translations(uint64_t stamp, CpuMask cpus) {
     CpuMask needed;

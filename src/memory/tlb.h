@@ -1,8 +1,9 @@
 // TLB flushing across CPUs, and the clock that tells which flushes have already happened.
 //
-// Guests' translations are never global, so every load of CR3 drops them all. The clock ticks when
-// a frame loses its type or owner; a CPU that has loaded CR3 since then cannot hold a stale
-// translation of it.
+// Guests' translations are never global, so a load of CR3 drops them all, but for a switch between
+// the two modes of one vCPU where the processor can tell their translations apart by tags (PCID).
+// The clock ticks when a frame loses its type or owner; a CPU that has dropped everything since
+// then cannot hold a stale translation of it.
 #pragma once
 
 #include "base/address.h"
@@ -12,8 +13,16 @@ namespace hearth {
 
 /// Ticks the clock: the stamp to keep with a frame whose translations just became stale.
 uint64_t stale_from_now();
-/// Every load of a guest's CR3 goes through here.
-void load_address_space(uint64_t cr3);
+/// What a CPU's translations are tagged with, where the processor can: a guest's kernel and its
+/// user processes have a tag each. The numbers are the processor's PCIDs. (Intel SDM vol. 3A,
+/// 4.10.1)
+enum class SpaceTag : uint8_t { none = 0, guest_kernel = 1, guest_user = 2 };
+/// From now on; CR4.PCIDE is set everywhere.
+void use_space_tags(bool invpcid);
+/// Loads CR3 and drops this CPU's translations of guest memory, whatever their tags.
+void load_address_space(uint64_t cr3, SpaceTag tag = SpaceTag::none);
+/// Loads CR3 for the same vCPU's other mode; what the tag has kept of the same tables stays.
+void switch_address_space(uint64_t cr3, SpaceTag tag);
 uint64_t loaded_address_space();
 /// Whether any CPU has it loaded.
 bool is_loaded_anywhere(uint64_t cr3);
@@ -22,6 +31,7 @@ bool is_loaded_anywhere(uint64_t cr3);
 void evict_address_space(uint64_t cr3);
 /// Drops this CPU's translations of guest memory.
 void flush_local_tlb();
+void flush_local_page(uint64_t address);
 /// Makes sure that none of `cpus` holds translations that became stale at `stamp`.
 void flush_stale_translations(uint64_t stamp, CpuMask cpus);
 /// Drops all guest translations, or those of one address, on `cpus`; returns when done.

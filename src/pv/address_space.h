@@ -27,6 +27,8 @@ Result<> set_user_table(PvVcpu& vcpu, Mfn table);
 /// Between the guest's kernel and user mode: address space and GS base.
 void toggle_mode(PvVcpu& vcpu);
 void load_active_space(PvVcpu& vcpu);
+/// The same for a vCPU whose other mode's space is loaded: translations may stay.
+void switch_active_space(PvVcpu& vcpu);
 /// Certainly; with shadow page tables nothing is certain.
 bool active_space_is_loaded(PvVcpu const& vcpu);
 

@@ -72,7 +72,7 @@ void publish_times(PvVcpu& v) {
         return;
     bool const in_user_mode = !std::exchange(v.kernel_mode, true);
     if (in_user_mode)
-        load_active_space(v);
+        switch_active_space(v);
     if (v.runstate_area.raw() != 0) {
         RunTimes const times = v.times();
         abi::RunstateInfo info{static_cast<uint32_t>(RunState::running), 0, times.since, {}};
@@ -95,7 +95,7 @@ void publish_times(PvVcpu& v) {
         (void)copy_to_guest(v.time_area, &v.info->time, sizeof v.info->time);
     v.kernel_mode = !in_user_mode;
     if (in_user_mode)
-        load_active_space(v);
+        switch_active_space(v);
 }
 
 bool sysret_is_safe(Registers const& r) {

@@ -141,7 +141,7 @@ Result<> flush_operation(Context& c, abi::MmuExtOp const& op) {
         return {};
     case MmuExtCommand::invlpg_local:
         if (address_ok)
-            arch::invalidate_page(address);
+            flush_local_page(address);
         return {};
     case MmuExtCommand::tlb_flush_all:
         flush_tlb(c.domain.dirty());

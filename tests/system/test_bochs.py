@@ -105,6 +105,6 @@ def test_boots_and_powers_off(tmp_path, model, cpus):
     assert "on Bochs: done\n" in text and f"on Bochs: xen, {cpus} CPUs\n" in text, text[-2000:]
     assert text.count("\n200\n") == cpus
     assert "on Bochs: complaints" not in text
-    wanted = ["SMAP", "x2APIC", "TSC deadline"] if model.startswith("corei7") else ["SMAP"]
+    wanted = ["SMAP", "x2APIC", "TSC deadline", "PCID"] if model.startswith("corei7") else ["SMAP"]
     for feature in wanted:
         assert re.search(rf"\(HEARTH\).*{feature}", text), feature

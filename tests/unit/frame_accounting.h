@@ -172,7 +172,8 @@ public:
 };
 
 /// What each CPU may still hold in its TLB and paging-structure caches: everything that it could
-/// have walked since it last loaded CR3. None of that may be in use as something else.
+/// have walked since it last loaded CR3, under the tag that is loaded. None of that may be in use
+/// as something else. What other tags have kept counts once they are loaded again.
 class TlbModel {
     struct Cached {
         uint64_t loads = 0;
@@ -180,7 +181,8 @@ class TlbModel {
         std::set<Mfn> writable;
         std::set<Mfn> reachable;
     };
-    Cached cached_[machine_cpus];
+    static constexpr unsigned tags = 4;
+    Cached cached_[machine_cpus][tags];
 
     static void collect(Cached& c, Mfn table, unsigned level) {
         if (!is_ram(table) || !c.tables[level].insert(table).second)
@@ -207,8 +209,9 @@ public:
     bool shadows = false;
     /// The frames to which a CPU may still have a translation.
     [[nodiscard]] std::set<Mfn> reachable(unsigned cpu) const {
-        std::set<Mfn> all = cached_[cpu].reachable;
-        all.insert(cached_[cpu].writable.begin(), cached_[cpu].writable.end());
+        Cached const& c = cached_[cpu][host::cpu_state(cpu).tag];
+        std::set<Mfn> all = c.reachable;
+        all.insert(c.writable.begin(), c.writable.end());
         return all;
     }
     std::string check(Domain const& domain) {
@@ -218,10 +221,10 @@ public:
     std::string check(std::function<bool(DomainId)> const& is_ours) {
         char line[160];
         for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
-            Cached& c = cached_[cpu];
             host::CpuState const& state = host::cpu_state(cpu);
-            if (state.cr3_loads != c.loads)
-                c = {state.cr3_loads, {}, {}, {}};
+            Cached& c = cached_[cpu][state.tag];
+            if (state.tag_loads[state.tag] != c.loads)
+                c = {state.tag_loads[state.tag], {}, {}, {}};
             // Tables are walked afresh each time: the sets only grow until the next load.
             Cached now;
             collect(now, frame_of(PhysicalAddress{state.cr3}), 4);

@@ -34,6 +34,16 @@ TEST(PageTableModel, EveryReferenceIsAccountedFor) {
         run_seed(seed, 2000, 1);
 }
 
+TEST(PageTableModel, NothingStaleIsKeptUnderATag) {
+    boot_machine();
+    for (bool const by_tag : {false, true}) {
+        use_space_tags(by_tag);
+        for (uint64_t seed = 201; seed <= 200 + setting("HEARTH_RUNS", 6) && !HasFatalFailure();
+             ++seed)
+            run_seed(seed, 2000, 1);
+    }
+}
+
 uint64_t guest_frames_in_machine() {
     uint64_t count = 0;
     for (Mfn mfn = host::RamLayout::low_start; mfn < host::RamLayout::high_end; ++mfn)

@@ -83,6 +83,8 @@ public:
                 return problem;
         std::string problem = check();
         if (problem.empty())
+            problem = visit_user_mode();
+        if (problem.empty())
             keep_alive();
         if (problem.empty() && owned_too_much_)
             problem = "the guest has more memory than before";
@@ -103,6 +105,16 @@ private:
     char const* name_ = "";
     uint64_t a_ = 0, b_ = 0, c_ = 0;
     char text_[200]{};
+
+    /// There and back, as a process's system call would: what is kept of either mode must be right.
+    std::string visit_user_mode() {
+        if (dead() || guest_.vcpu().user_table == invalid_mfn || one_in(3))
+            return {};
+        guest_.run([this] { pv::toggle_mode(guest_.vcpu()); });
+        std::string problem = check();
+        guest_.run([this] { pv::toggle_mode(guest_.vcpu()); });
+        return problem.empty() ? check() : "in user mode: " + problem;
+    }
 
     uint64_t below(uint64_t n) { return random_() % n; }
     bool one_in(uint64_t n) { return below(n) == 0; }

@@ -61,6 +61,7 @@ void wait_for_interrupt();
 [[noreturn]] void halt_forever();
 inline void write_back_and_invalidate_caches() {}
 void invalidate_page(uint64_t address);
+void invalidate_page_of(unsigned tag, uint64_t address);
 
 inline void copy_quads(void* to, void const* from, size_t quads) { memcpy(to, from, quads * 8); }
 inline void fill_quads(void* to, uint64_t value, size_t quads) {

@@ -67,10 +67,16 @@ void write_msr(uint32_t index, uint64_t value) { mine().msrs[index] = value; }
 uint64_t read_cr2() { return mine().cr2; }
 uint64_t read_cr3() { return mine().cr3; }
 void write_cr3(uint64_t value) {
-    mine().cr3 = value;
-    ++mine().cr3_loads;
+    host::CpuState& state = mine();
+    state.cr3 = value & ~(cr3::no_flush | page_mask);
+    state.tag = value & 3;
+    if (value & cr3::no_flush)
+        return;
+    ++state.cr3_loads;
+    ++state.tag_loads[state.tag];
 }
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
+void invalidate_page_of(unsigned, uint64_t) { ++mine().pages_invalidated; }
 uint64_t read_tsc() { return host::tsc.fetch_add(host::tsc_step) + host::tsc_step; }
 
 void open_interrupt_window() {

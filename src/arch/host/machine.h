@@ -34,8 +34,10 @@ void set_current_cpu(unsigned cpu);
 
 struct CpuState {
     uint64_t cr2 = 0; // tests set it before they raise a page fault
-    uint64_t cr3 = 0;
-    uint64_t cr3_loads = 0;
+    uint64_t cr3 = 0; // without its tag
+    unsigned tag = 0;
+    uint64_t cr3_loads = 0;  // of which each dropped the translations of its tag
+    uint64_t tag_loads[4]{}; // the same, for each tag
     uint64_t pages_invalidated = 0;
     uint64_t timer_deadline_tsc = 0; // 0: stopped
     uint32_t timer_ticks = 0;

@@ -117,6 +117,13 @@ inline uint64_t read_tsc() {
     return uint64_t{high} << 32 | low;
 }
 inline void write_back_and_invalidate_caches() { asm volatile("wbinvd" : : : "memory"); }
+/// One address, of one tag. (Intel SDM vol. 2A, INVPCID)
+inline void invalidate_page_of(unsigned tag, uint64_t address) {
+    struct {
+        uint64_t tag, address;
+    } const what{tag, address};
+    asm volatile("invpcid %0, %1" : : "m"(what), "r"(uint64_t{0}) : "memory");
+}
 inline void invalidate_page(uint64_t address) {
     asm volatile("invlpg (%0)" : : "r"(address) : "memory");
 }
