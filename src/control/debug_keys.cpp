@@ -28,7 +28,10 @@ void events() {
         print_events(d);
     });
 }
-void memory() { log_info("memory: {} of {} frames free", free_frame_count(), total_frame_count()); }
+void memory() {
+    log_info("memory: {} of {} frames free, {} objects in use", free_frame_count(),
+             total_frame_count(), object_count());
+}
 void domains() {
     each_domain([](Domain& d) {
         d.pages.with([&](PageList& list) {

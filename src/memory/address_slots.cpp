@@ -4,36 +4,41 @@
 
 namespace hearth {
 
-struct AddressSlots::FreeSlot {
+struct AddressSlots::Note {
     uint64_t address;
-    FreeSlot* next;
+    Note* next;
 };
 
+AddressSlots::Note* AddressSlots::pop(Note*& list) {
+    Note* const first = list;
+    if (first)
+        list = first->next;
+    return first;
+}
+void AddressSlots::push(Note*& list, Note& note) {
+    note.next = list;
+    list = &note;
+}
+
 Result<uint64_t> AddressSlots::take() {
-    FreeSlot* reused = nullptr;
-    uint64_t address = 0;
     {
         LockGuard guard{lock_};
-        reused = free_;
-        if (reused)
-            free_ = reused->next;
-        else
-            address = std::exchange(next_, next_ + stride_);
+        if (Note* const note = pop(free_)) {
+            push(unused_, *note);
+            return note->address;
+        }
     }
-    if (reused) {
-        address = reused->address;
-        destroy(reused);
-    }
-    return address;
+    Note* const note = TRY(make<Note>());
+    LockGuard guard{lock_};
+    push(unused_, *note);
+    return std::exchange(next_, next_ + stride_);
 }
 
 void AddressSlots::give_back(uint64_t address) {
-    auto const note = make<FreeSlot>();
-    if (!note)
-        return;
     LockGuard guard{lock_};
-    **note = {address, free_};
-    free_ = *note;
+    Note* const note = pop(unused_); // there is one for each slot that was taken
+    note->address = address;
+    push(free_, *note);
 }
 
 } // namespace hearth

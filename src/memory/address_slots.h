@@ -9,16 +9,20 @@ namespace hearth {
 /// Addresses only; what is mapped there is the owner's business. Those given back are used first,
 /// so that the page tables below them are too.
 class AddressSlots {
-    struct FreeSlot;
+    struct Note;
     SpinLock lock_{Rank::mapping};
     uint64_t next_;
     uint64_t const stride_;
-    FreeSlot* free_ = nullptr;
+    Note* free_ = nullptr;
+    Note* unused_ = nullptr; ///< one for each slot that is in use, to be given back with
+
+    static Note* pop(Note*& list);
+    static void push(Note*& list, Note& note);
 
 public:
     constexpr AddressSlots(uint64_t start, uint64_t stride) : next_{start}, stride_{stride} {}
+    /// nomem.
     Result<uint64_t> take();
-    /// One that finds no memory for its note is never used again.
     void give_back(uint64_t address);
 };
 

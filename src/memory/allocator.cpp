@@ -111,7 +111,7 @@ void give_back(Buddies& b, Mfn mfn, unsigned order) {
 } // namespace
 
 Result<Mfn> allocate_frames(unsigned order, Zone zone) {
-    if (order > max_order)
+    if (order > max_order || arch::allocation_fails())
         return Errno::nomem;
     Mfn const mfn = buddies.with([&](Buddies& b) {
         Mfn found = zone == Zone::any ? b.above.take(order) : invalid_mfn;
@@ -186,6 +186,7 @@ struct FreeObject {
 };
 struct ObjectLists {
     FreeObject* heads[largest_class + 1]{};
+    uint64_t in_use = 0;
 };
 constinit Guarded<ObjectLists, Rank::heap> objects;
 
@@ -208,6 +209,8 @@ Result<> refill(unsigned size_class) {
 } // namespace
 
 Result<void*> allocate_bytes(size_t size) {
+    if (arch::allocation_fails())
+        return Errno::nomem;
     unsigned const wanted = size_class(size ? size : 1);
     if (wanted > largest_class) {
         unsigned const order = wanted <= page_shift ? 0 : wanted - page_shift;
@@ -220,8 +223,10 @@ Result<void*> allocate_bytes(size_t size) {
     for (;;) {
         FreeObject* const object = objects.with([&](ObjectLists& lists) {
             FreeObject* const head = lists.heads[wanted];
-            if (head)
+            if (head) {
                 lists.heads[wanted] = head->next;
+                ++lists.in_use;
+            }
             return head;
         });
         if (object) {
@@ -241,7 +246,12 @@ void free_bytes(void* pointer) {
         return free_frames(mfn, kind & 0x7f);
     objects.with([&](ObjectLists& lists) {
         lists.heads[kind] = new (pointer) FreeObject{lists.heads[kind]};
+        --lists.in_use;
     });
+}
+
+uint64_t object_count() {
+    return objects.with([](ObjectLists& lists) { return lists.in_use; });
 }
 
 } // namespace hearth

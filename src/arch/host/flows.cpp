@@ -179,9 +179,17 @@ uint64_t prepare_stack(uint64_t stack_end, void (*function)(void*), void* argume
 
 } // namespace arch
 
+std::vector<void*>& all_stacks() {
+    static auto& stacks = *new std::vector<void*>;
+    return stacks;
+}
+uint64_t host::stack_count() { return all_stacks().size() - free_stacks().size(); }
+
 Result<uint64_t> allocate_stack() {
+    if (arch::allocation_fails())
+        return Errno::nomem;
     std::scoped_lock const guard{stacks_mutex};
-    static auto& stacks = *new std::vector<void*>; // all there ever were
+    auto& stacks = all_stacks();
     if (free_stacks().empty()) {
         stacks.push_back(aligned_alloc(arch::stack_size, arch::stack_size));
         free_stacks().push_back(reinterpret_cast<uint64_t>(stacks.back()));

@@ -52,6 +52,9 @@ struct CpuidLeaf {
 };
 inline CpuidLeaf cpuid(uint32_t, uint32_t = 0) { return {}; }
 
+/// Whether this is the allocation that a test wants to fail.
+bool allocation_fails();
+
 void pause();
 inline void disable_interrupts() {}
 void open_interrupt_window();

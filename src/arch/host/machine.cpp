@@ -50,6 +50,17 @@ std::string& serial_output() {
     return text;
 }
 
+namespace {
+std::atomic<uint64_t> left_until_failure{0};
+std::atomic<bool> failed{false};
+} // namespace
+void fail_allocation(uint64_t n) {
+    left_until_failure = n;
+    failed = n != 0 ? false : failed.load();
+}
+uint64_t allocations_left() { return left_until_failure; }
+bool allocation_failed() { return failed; }
+
 } // namespace host
 
 Cpu& this_cpu() { return cpu_block(host::current_cpu()); }
@@ -78,6 +89,16 @@ void write_cr3(uint64_t value) {
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
 void invalidate_page_of(unsigned, uint64_t) { ++mine().pages_invalidated; }
 uint64_t read_tsc() { return host::tsc.fetch_add(host::tsc_step) + host::tsc_step; }
+
+bool allocation_fails() {
+    uint64_t left = host::left_until_failure.load();
+    while (left != 0 && !host::left_until_failure.compare_exchange_weak(left, left - 1)) {
+    }
+    if (left != 1)
+        return false;
+    host::failed = true;
+    return true;
+}
 
 void open_interrupt_window() {
     if (host::interrupt_window)

@@ -23,8 +23,16 @@ struct RamLayout {
 };
 /// Once per process, before anything touches memory.
 void create_memory();
+/// The n-th allocation of memory from now on fails, counted from 1. 0: none.
+void fail_allocation(uint64_t n);
+/// How many it is until then.
+uint64_t allocations_left();
+/// Whether it has come to that.
+bool allocation_failed();
 /// What map_hypervisor_page() has mapped, by linear address.
 std::map<uint64_t, Pte>& hypervisor_mappings();
+/// How many stacks are in use.
+uint64_t stack_count();
 
 // --- CPUs
 

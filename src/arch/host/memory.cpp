@@ -1,6 +1,7 @@
 // RAM, the frame table, the M2P and the hypervisor's mappings of the fake machine: arrays instead
 // of page tables.
 #include "arch/host/machine.h"
+#include "arch/intrinsics.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
 #include "memory/page.h"
@@ -80,6 +81,8 @@ Result<Mfn> m2p_frame(Mfn mfn) {
 }
 
 Result<> map_hypervisor_page(uint64_t address, Mfn mfn, uint64_t flags) {
+    if (arch::allocation_fails()) // of a table
+        return Errno::nomem;
     std::scoped_lock const guard{mappings_mutex};
     host::hypervisor_mappings()[address & ~page_mask] = Pte::make(mfn, flags);
     return {};

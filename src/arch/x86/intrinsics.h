@@ -117,6 +117,9 @@ inline uint64_t read_tsc() {
     return uint64_t{high} << 32 | low;
 }
 inline void write_back_and_invalidate_caches() { asm volatile("wbinvd" : : : "memory"); }
+/// Tests of the fake machine have allocations fail.
+constexpr bool allocation_fails() { return false; }
+
 /// One address, of one tag. (Intel SDM vol. 2A, INVPCID)
 inline void invalidate_page_of(unsigned tag, uint64_t address) {
     struct {
