@@ -53,8 +53,8 @@ memory & disk & clock & stream &
 
 
 @pytest.fixture(scope="module")
-def dom0():
-    with new_machine("migrate", cpus=2, memory=2048, cmdline="loglvl=all") as booted:
+def dom0(slow):
+    with new_machine("migrate", cpus=2, memory=4096 if slow else 2048, cmdline="loglvl=all") as booted:
         booted.wait_ready()
         booted.check("guests prepare; truncate -s 32M /tmp/disk.img", timeout=120)
         booted.check(f"cat >/tmp/load <<'END'\n{LOAD}\nEND\ndd if=/tmp/load of=/tmp/disk.img conv=notrunc 2>/dev/null")
