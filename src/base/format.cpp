@@ -23,8 +23,13 @@ Spec parse_spec(std::string_view text) {
 }
 
 void pad(TextSink& sink, unsigned used, Spec spec) {
-    for (; used < spec.width; ++used)
-        sink.put(spec.zero_padded ? "0" : " ");
+    constexpr std::string_view zeros = "0000000000000000", spaces = "                ";
+    while (used < spec.width) {
+        std::string_view const part =
+            (spec.zero_padded ? zeros : spaces).substr(0, spec.width - used);
+        sink.put(part);
+        used += static_cast<unsigned>(part.size());
+    }
 }
 
 void put_number(TextSink& sink, uint64_t n, bool negative, Spec spec) {

@@ -29,9 +29,7 @@ class TextBuffer final : public TextSink {
 
 public:
     void put(std::string_view text) override {
-        for (char c : text)
-            if (used_ < Size)
-                data_[used_++] = c;
+        used_ += text.copy(data_ + used_, Size - used_);
     }
     [[nodiscard]] std::string_view view() const { return {data_, used_}; }
 };

@@ -389,7 +389,7 @@ CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady const&) {
         }
         ++count;
     }
-    if (!start_reaper())
+    if (!start_reaper() || !start_debug_keys())
         stop("no memory for a thread of Hearth's own");
     log_info("{} CPUs online:{}", count, enabled_features());
     return {count};
@@ -469,19 +469,19 @@ void hand_over_devices(Told const& told) {
 void poll_console() {
     constexpr uint64_t period = 10'000'000;
     [[clang::no_destroy]] static constinit Timer timer{[](void*) {
-                                                           console_poll_input();
+                                                           console_service();
                                                            timer.set(now_ns() + period);
                                                        },
                                                        nullptr};
     timer.set(now_ns() + period);
 }
 
-void connect_console(Domain& domain0) {
+void connect_console(Domain& domain0, bool synchronous) {
     static constinit Domain* listener = nullptr;
     listener = &domain0;
     console_set_input_sinks(
         {.guest_input_ready = [] { send_domain_virq(*listener, abi::virq_console); },
-         .debug_key = handle_debug_key});
+         .debug_key = debug_key_typed});
     uint8_t lines[2];
     unsigned const count = console_interrupt_lines(lines);
     bool poll = false;
@@ -492,12 +492,12 @@ void connect_console(Domain& domain0) {
         }
         unsigned const gsi = gsi_of_isa(lines[i]);
         set_console_line(gsi);
-        if (!irq_bind(gsi, [](void*, unsigned) { console_poll_input(); }, nullptr)) {
+        if (!irq_bind(gsi, [](void*, unsigned) { console_service(); }, nullptr)) {
             log_warning("console: no interrupt for the serial port's line {}: polling", gsi);
             poll = true;
         }
     }
-    console_enable_input();
+    console_enable_interrupts(!poll && !synchronous);
     if (poll)
         poll_console();
 }
@@ -566,7 +566,7 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
     auto const cpus = take_cpus(told, memory, time);
     Domain& domain0 = make_domain0(told, cpus);
     hand_over_devices(told);
-    connect_console(domain0);
+    connect_console(domain0, told.options.sync_console);
     settle_time(time, domain0);
     let_run(domain0, told.options);
     idle_loop();

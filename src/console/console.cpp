@@ -10,14 +10,58 @@ namespace hearth {
 namespace {
 
 constexpr uint32_t first_ring_size = 16 * 1024;
+constexpr uint32_t queue_size = 8 * 1024; // of each port: 0.7 s at 115200 baud
 constexpr unsigned input_size = 128;
 constexpr char escape_key = 0x01; // Ctrl-A
 constexpr unsigned escapes_to_switch = 3;
 
 constinit char first_ring[first_ring_size]{};
 
+/// A serial port and what waits to be sent on it.
+struct Port {
+    Uart uart;
+    bool queues = false;
+    char queue[queue_size]{};
+    uint32_t first = 0, end = 0; // count all bytes that were ever queued
+
+    [[nodiscard]] uint32_t waiting() const { return end - first; }
+    /// Up to where the array ends.
+    [[nodiscard]] std::string_view next() const {
+        uint32_t const at = first % queue_size;
+        return {queue + at, std::min(waiting(), queue_size - at)};
+    }
+    void put(std::string_view text) {
+        if (!queues)
+            return uart.put(text);
+        while (!text.empty()) {
+            if (waiting() == queue_size) {
+                uart.put(next().substr(0, 1));
+                ++first;
+            }
+            uint32_t const at = end % queue_size;
+            size_t const room = std::min(queue_size - waiting(), queue_size - at);
+            size_t const count = text.copy(queue + at, room);
+            text.remove_prefix(count);
+            end += static_cast<uint32_t>(count);
+        }
+    }
+    /// A bounded part of it.
+    void send() {
+        if (!queues)
+            return;
+        for (unsigned tries = 0; tries < 4 && waiting() != 0; ++tries)
+            first += static_cast<uint32_t>(uart.offer(next()));
+        uart.enable_interrupts(waiting() != 0);
+    }
+    void flush() {
+        for (; waiting() != 0; first += static_cast<uint32_t>(next().size()))
+            uart.put(next());
+        queues = false;
+    }
+};
+
 struct State {
-    Uart ports[2];
+    Port ports[2];
     bool vga = false;
     std::span<char> ring{first_ring};
     uint32_t ring_end = 0;   // counts all bytes ever written
@@ -46,7 +90,7 @@ void put_devices(std::string_view text) {
     while (!text.empty()) {
         size_t const end = text.find('\n');
         std::string_view const part = text.substr(0, end);
-        for (Uart& port : state.ports) {
+        for (Port& port : state.ports) {
             port.put(part);
             if (end != std::string_view::npos)
                 port.put("\r\n");
@@ -59,9 +103,15 @@ void put_devices(std::string_view text) {
     }
 }
 
+void send_devices() {
+    for (Port& port : state.ports)
+        port.send();
+}
+
 void put_ring(std::string_view text) {
+    size_t const mask = state.ring.size() - 1; // a power of two
     for (char c : text)
-        state.ring[state.ring_end++ % state.ring.size()] = c;
+        state.ring[state.ring_end++ & mask] = c;
     if (state.ring_end - state.ring_start > state.ring.size())
         state.ring_start = state.ring_end - static_cast<uint32_t>(state.ring.size());
 }
@@ -90,36 +140,52 @@ bool accept(char c) {
 
 void console_initialise(ConsoleSettings const& settings) {
     if (settings.com1)
-        state.ports[0].initialise(settings.com1_settings);
+        state.ports[0].uart.initialise(settings.com1_settings);
     if (settings.com2)
-        state.ports[1].initialise(settings.com2_settings);
+        state.ports[1].uart.initialise(settings.com2_settings);
     state.vga = settings.vga && vga_initialise();
 }
 
-void console_enable_input() {
-    for (Uart& port : state.ports)
-        port.enable_receive_interrupt();
+void console_enable_interrupts(bool queue_output) {
+    locked([&] {
+        for (Port& port : state.ports) {
+            port.queues = queue_output && port.uart.present();
+            port.uart.enable_interrupts(false);
+        }
+    });
 }
 
 unsigned console_interrupt_lines(std::span<uint8_t, 2> lines) {
     unsigned count = 0;
-    for (Uart const& port : state.ports)
-        if (port.present())
-            lines[count++] = port.settings().irq;
+    for (Port const& port : state.ports)
+        if (port.uart.present())
+            lines[count++] = port.uart.settings().irq;
     return count;
 }
 
-void console_poll_input() {
+void console_service() {
     bool news = false;
     char keys[16];
     unsigned key_count = 0;
+    auto const receive = [&](Uart& uart) {
+        for (int c = uart.get(); c >= 0 && key_count < sizeof keys; c = uart.get()) {
+            bool const was_ours = state.to_hearth;
+            news |= accept(static_cast<char>(c));
+            if (was_ours && state.to_hearth && c != escape_key)
+                keys[key_count++] = static_cast<char>(c);
+        }
+    };
+    // The line's edges are what counts, and it stays high for either cause. So the last look for
+    // input comes after the interrupt for room was turned off and on: what comes later finds the
+    // line low, or an edge that is on its way.
+    constexpr unsigned most_rounds = 16;
     locked([&] {
-        for (Uart& port : state.ports)
-            for (int c = port.get(); c >= 0 && key_count < sizeof keys; c = port.get()) {
-                bool const was_ours = state.to_hearth;
-                news |= accept(static_cast<char>(c));
-                if (was_ours && state.to_hearth && c != escape_key)
-                    keys[key_count++] = static_cast<char>(c);
+        for (Port& port : state.ports)
+            for (unsigned round = 0; round < most_rounds; ++round) {
+                receive(port.uart);
+                port.send();
+                if (!port.uart.has_input())
+                    break;
             }
     });
     if (news && sinks.guest_input_ready)
@@ -129,10 +195,34 @@ void console_poll_input() {
 }
 
 void console_write(std::string_view text) {
-    locked([&] { put_devices(text); });
+    locked([&] {
+        put_devices(text);
+        send_devices();
+    });
 }
 
-void console_break_lock() { lock_broken = true; }
+bool console_has_room(size_t size) {
+    bool room = true;
+    locked([&] {
+        for (Port& port : state.ports) {
+            port.send();
+            room = room && (!port.queues || queue_size - port.waiting() >= size);
+        }
+    });
+    return room;
+}
+
+void console_flush() {
+    locked([] {
+        for (Port& port : state.ports)
+            port.flush();
+    });
+}
+
+void console_break_lock() {
+    lock_broken = true;
+    console_flush();
+}
 
 size_t console_read_input(std::span<char> out) {
     size_t count = 0;
@@ -190,6 +280,7 @@ void log_line(Level, std::string_view text) {
             put_devices(part);
             put_ring(part);
         }
+        send_devices();
     });
 }
 

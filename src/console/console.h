@@ -20,15 +20,20 @@ struct ConsoleSettings {
 };
 
 void console_initialise(ConsoleSettings const& settings);
-void console_enable_input();
-/// Interrupt lines of the ports in use, to be routed to console_poll_input(); returns how many.
+/// Interrupt lines of the ports in use, to be routed to console_service(); returns how many.
 unsigned console_interrupt_lines(std::span<uint8_t, 2> lines);
-/// Takes what has been typed; called from the ports' interrupts.
-void console_poll_input();
+/// The lines are routed. Unless output is to be queued, whoever writes waits for the ports.
+void console_enable_interrupts(bool queue_output);
+/// Takes what has been typed, and sends of what is queued; called from the ports' interrupts.
+void console_service();
 
 /// A guest's text, to the devices only. Hearth's own lines come through log.h, and the ring keeps
 /// those.
 void console_write(std::string_view text);
+/// Whether so much can be written without waiting for a port.
+bool console_has_room(size_t size);
+/// Sends all that is queued, and queues no more: before the machine stops.
+void console_flush();
 /// For panic: from here on no lock is taken.
 void console_break_lock();
 

@@ -10,6 +10,8 @@ namespace {
 constexpr uint16_t data = 0, interrupt_enable = 1, fifo_control = 2, line_control = 3,
                    modem_control = 4, line_status = 5, scratch = 7;
 constexpr uint8_t status_data_ready = 0x01, status_transmit_empty = 0x20;
+constexpr uint8_t interrupt_on_data = 0x01, interrupt_on_room = 0x02;
+constexpr size_t fifo_size = 16;
 } // namespace
 
 bool Uart::initialise(UartSettings const& settings) {
@@ -44,15 +46,29 @@ void Uart::put(std::string_view text) {
     }
 }
 
-int Uart::get() {
-    if (!present_ || !(arch::in8(settings_.port + line_status) & status_data_ready))
-        return -1;
-    return arch::in8(settings_.port + data);
+size_t Uart::offer(std::string_view text) {
+    if (!present_)
+        return text.size();
+    if (!(arch::in8(settings_.port + line_status) & status_transmit_empty))
+        return 0;
+    size_t const count = std::min(text.size(), fifo_size);
+    for (char c : text.substr(0, count))
+        arch::out8(settings_.port + data, static_cast<uint8_t>(c));
+    return count;
 }
 
-void Uart::enable_receive_interrupt() {
-    if (present_)
-        arch::out8(settings_.port + interrupt_enable, 0x01);
+bool Uart::has_input() const {
+    return present_ && (arch::in8(settings_.port + line_status) & status_data_ready);
+}
+
+int Uart::get() { return has_input() ? arch::in8(settings_.port + data) : -1; }
+
+void Uart::enable_interrupts(bool room_to_send) {
+    if (!present_)
+        return;
+    arch::out8(settings_.port + interrupt_enable, interrupt_on_data);
+    if (room_to_send)
+        arch::out8(settings_.port + interrupt_enable, interrupt_on_data | interrupt_on_room);
 }
 
 } // namespace hearth

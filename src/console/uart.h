@@ -1,6 +1,7 @@
 // A 16550 serial port, behind port I/O.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -21,10 +22,15 @@ class Uart {
 public:
     /// False when there is no such port.
     bool initialise(UartSettings const& settings);
+    /// Waits until the port has taken all of it; gives up on a byte that it does not take.
     void put(std::string_view text);
+    /// Hands over what the port takes at once; how many bytes that were.
+    size_t offer(std::string_view text);
+    [[nodiscard]] bool has_input() const;
     /// The next received byte, or -1.
     int get();
-    void enable_receive_interrupt();
+    /// For received bytes always. For room to send, as an edge when there already is some.
+    void enable_interrupts(bool room_to_send);
     [[nodiscard]] bool present() const { return present_; }
     [[nodiscard]] UartSettings const& settings() const { return settings_; }
 };

@@ -20,6 +20,10 @@ Result<int64_t> do_platform_op(Context& context, uint64_t argument);
 Result<int64_t> do_domctl(Context& context, uint64_t argument);
 Result<int64_t> do_sysctl(Context& context, uint64_t argument);
 
+/// Until so much can be written to the console without waiting for its ports; others run meanwhile.
+/// A port that takes nothing any more is not waited for.
+void wait_for_console(size_t size);
+
 /// Facts from start-up that guests may ask for.
 struct MachineFacts {
     std::string_view command_line;

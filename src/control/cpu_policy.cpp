@@ -64,6 +64,7 @@ public:
     Result<> put(uint32_t leaf, uint32_t subleaf, CpuidResult const& r) {
         if (count == room_)
             return Errno::nobufs;
+        preempt_point(); // a leaf is some hundred instructions
         return out_.write({leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx}, count++);
     }
     Result<> one(uint32_t leaf) { return put(leaf, any, view_.leaf(leaf, 0)); }

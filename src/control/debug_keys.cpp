@@ -1,14 +1,17 @@
 #include "control/debug_keys.h"
 
 #include "console/log.h"
+#include "control/control.h"
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
 #include "domain/domain.h"
 #include "event/event.h"
 #include "memory/allocator.h"
+#include "memory/stacks.h"
 #include "time/clock.h"
 #include "time/timer.h"
 
+#include <atomic>
 #include <span>
 
 namespace hearth {
@@ -16,16 +19,32 @@ namespace {
 
 void help();
 void reboot() { reset_machine(); }
+
+/// Before each line: whoever has something better to do does it, and the ports get on.
+void let_others_in() {
+    constexpr size_t line = 256;
+    preempt_point();
+    wait_for_console(line);
+}
 template <class Function>
 void each_domain(Function&& function) {
     for (DomainId id = 0; id < max_domains; ++id)
-        if (Domain* const d = find_domain(id))
-            function(*d);
+        if (auto const domain = DomainRef::find(id)) {
+            let_others_in();
+            function(**domain);
+        }
+}
+template <class Function>
+void each_vcpu(Domain& domain, Function&& function) {
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count}) {
+        let_others_in();
+        function(*vcpu);
+    }
 }
 void events() {
     each_domain([](Domain& d) {
         log_info("event channels of domain {}:", d.id);
-        print_events(d);
+        print_events(d, let_others_in);
     });
 }
 void memory() {
@@ -40,20 +59,20 @@ void domains() {
                      d.dying.load() ? ", dying" : "",
                      d.shutdown.load() != ShutdownState::running ? ", shut down" : "");
         });
-        for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
-            RunTimes const t = v->times();
-            log_info("  d{}v{}: {} state {} cpu {} ran {} ms, pending {} masked {}", d.id, v->id,
-                     v->online.load() ? "up" : "down", t.state, v->cpu(), t.spent[0] / 1'000'000,
-                     v->info && v->upcall_pending(), v->info ? v->info->upcall_mask : 0);
-        }
+        each_vcpu(d, [&](Vcpu& v) {
+            RunTimes const t = v.times();
+            log_info("  d{}v{}: {} state {} cpu {} ran {} ms, pending {} masked {}", d.id, v.id,
+                     v.online.load() ? "up" : "down", t.state, v.cpu(), t.spent[0] / 1'000'000,
+                     v.info && v.upcall_pending(), v.info ? v.info->upcall_mask : 0);
+        });
     });
 }
 void registers() {
     each_domain([](Domain& d) {
-        for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
-            log_info("d{}v{}, as it last left the guest:", d.id, v->id);
-            print_guest_state(*v);
-        }
+        each_vcpu(d, [&](Vcpu& v) {
+            log_info("d{}v{}, as it last left the guest:", d.id, v.id);
+            print_guest_state(v);
+        });
     });
 }
 void running() {
@@ -79,11 +98,43 @@ constexpr Key keys[] = {
 };
 
 void help() {
-    for (Key const& k : keys)
+    for (Key const& k : keys) {
+        let_others_in();
         log_info("  {}  {}", k.key, k.help);
+    }
+}
+
+/// Works on what was typed at a serial port, outside of the port's interrupt.
+class Typist final : public Thread {
+public:
+    [[noreturn]] static void run(void*);
+};
+constinit Typist typist;
+constinit std::atomic<char> typed{0};
+
+void Typist::run(void*) {
+    for (;;) {
+        if (char const key = typed.exchange(0))
+            handle_debug_key(key);
+        else
+            sleep_current();
+    }
 }
 
 } // namespace
+
+Result<> start_debug_keys() {
+    thread_prepare(typist, TRY(allocate_stack()), Typist::run, nullptr);
+    start(typist);
+    return {};
+}
+
+void debug_key_typed(char key) {
+    if (key == 'R') // also when nothing runs any more
+        reset_machine();
+    typed.store(key);
+    wake(typist);
+}
 
 void handle_debug_key(char key) {
     for (Key const& k : keys)

@@ -45,6 +45,12 @@ Result<Mfn> allocate_reachable(unsigned order, uint32_t flags) {
     return Errno::nomem;
 }
 
+/// In loops that scrub or free frames, which is some 700 instructions each.
+void between_frames(uint64_t n) {
+    if (n % 16 == 15)
+        preempt_point();
+}
+
 /// New frames for the domain, scrubbed, numbered from `gfn` in the M2P if they have numbers.
 Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     uint64_t const count = uint64_t{1} << order;
@@ -61,8 +67,7 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     for (uint64_t i = 0; first && i < count; ++i) {
         zero_page(*first + i);
         set_m2p(*first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
-        if (i % 64 == 63)
-            preempt_point();
+        between_frames(i);
     }
     if (first)
         give_frames_to(d, *first, count);
@@ -111,6 +116,7 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
             auto const page = PageRef::get(Mfn{*first + k}, d->id);
             if (!page || !drop_owners_reference(page->mfn()))
                 return done;
+            between_frames(k);
         }
         preempt_point();
     }
@@ -153,8 +159,10 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
     for (uint64_t i = 0; i < in_count; ++i)
         given[i] = Mfn{TRY(in.read(chunk * in_count + i))};
     for (uint64_t i = 0; i < in_count; ++i)
-        for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k)
+        for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k) {
             TRY(check_unused(d, given[i] + k));
+            between_frames(i + k);
+        }
     uint64_t made = 0;
     Result<> const result = [&]() -> Result<> {
         for (uint64_t i = 0; i < out_count; ++i) {
@@ -163,21 +171,26 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
             for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
                 zero_page(first + k);
                 set_m2p(first + k, gfn + k);
+                between_frames(i + k);
             }
             give_frames_to(d, first, uint64_t{1} << x.out.extent_order);
             fresh[made++] = first;
             TRY(out.write(first.raw(), chunk * out_count + i));
         }
         for (uint64_t i = 0; i < in_count; ++i)
-            for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k)
+            for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k) {
                 TRY(take_back(d, given[i] + k));
+                between_frames(i + k);
+            }
         return {};
     }();
     // A domain must not come out of this with more than it had.
     for (uint64_t i = 0; !result && i < made; ++i)
-        for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k)
+        for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
             if (auto const page = PageRef::get(fresh[i] + k, d.id))
                 (void)drop_owners_reference(page->mfn());
+            between_frames(i + k);
+        }
     return result;
 }
 

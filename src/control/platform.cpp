@@ -1,5 +1,6 @@
 #include "abi/platform.h"
 #include "arch/port_io.h"
+#include "console/console.h"
 #include "console/log.h"
 #include "control/control.h"
 #include "control/operation_body.h"
@@ -32,6 +33,7 @@ Result<> sleep_state(abi::EnterAcpiSleep const& request) {
         return Errno::nodev;
     log_info("powering off");
     // SLP_TYPx first, then with SLP_EN. (ACPI 6.4, 4.8.3.2)
+    console_flush();
     arch::out16(facts.pm1a_control, request.value_a & ~sleep_enable);
     if (facts.pm1b_control)
         arch::out16(facts.pm1b_control, request.value_b & ~sleep_enable);

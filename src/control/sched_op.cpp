@@ -232,6 +232,13 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
     return Errno::nosys;
 }
 
+void wait_for_console(size_t size) {
+    constexpr uint64_t patience = 1'000'000'000;
+    uint64_t const end = now_ns() + patience;
+    while (!console_has_room(size) && now_ns() < end)
+        let_others_run();
+}
+
 Result<int64_t> do_console_io(Context&, uint32_t command, uint32_t count, uint64_t buffer) {
     switch (static_cast<abi::ConsoleOperation>(command)) {
     case abi::ConsoleOperation::write: {
@@ -239,6 +246,7 @@ Result<int64_t> do_console_io(Context&, uint32_t command, uint32_t count, uint64
         for (uint32_t done = 0; done < count;) {
             uint32_t const part = count - done < sizeof text ? count - done : uint32_t{sizeof text};
             TRY(copy_from_guest(text, GuestAddress{buffer + done}, part));
+            wait_for_console(2 * sizeof text); // each line feed brings a carriage return
             console_write({text, part});
             done += part;
             preempt_point();
@@ -268,6 +276,7 @@ void domain_was_shut_down(Domain& domain) {
     switch (static_cast<abi::ShutdownReason>(domain.shutdown_reason)) {
     case abi::ShutdownReason::poweroff:
         log_info("Domain 0 halted: the machine stops");
+        console_flush();
         arch::halt_forever();
     case abi::ShutdownReason::crash:
         log_error("Domain 0 crashed");

@@ -111,6 +111,7 @@ void handle_nmi(Registers&) {
 }
 
 void reset_machine() {
+    console_flush();
     if (reset_port != 0)
         arch::out8(reset_port, reset_value);
     arch::out8(0xcf9, 0x06); // chipset reset

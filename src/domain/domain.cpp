@@ -94,6 +94,11 @@ Result<DomainRef> target_domain(Context const& context, DomainId id) {
 }
 
 void give_frames_to(Domain& domain, Mfn first, uint64_t count) {
+    constexpr uint64_t most_at_once = 512;
+    for (; count > most_at_once; first += most_at_once, count -= most_at_once) {
+        give_frames_to(domain, first, most_at_once);
+        preempt_point();
+    }
     domain.pages.with([&](PageList& list) {
         for (Mfn mfn = first; mfn < first + count; ++mfn) {
             Page& page = page_at(mfn);

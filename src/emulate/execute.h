@@ -7,7 +7,7 @@
 namespace hearth::emulate {
 
 /// Bounds on the work of one call; see Outcome::Status::again.
-inline constexpr unsigned repeat_limit = 512; // a page of PTEs
+inline constexpr unsigned repeat_limit = 64;
 inline constexpr unsigned exchange_limit = 64;
 
 class Execution {

@@ -267,11 +267,9 @@ void close_all(Domain& d) {
         {
             LockGuard guard{d.events->lock};
             Port const* const port = d.events->find(number);
-            if (!port) {
+            open = port && port->state > State::reserved;
+            if (!port)
                 number |= ports_per_bucket - 1;
-                continue;
-            }
-            open = port->state > State::reserved;
         }
         if (open)
             (void)close(d, number);
@@ -469,18 +467,21 @@ Result<> handle_global_virq(Domain& domain, uint32_t virq) {
     return {};
 }
 
-void print_events(Domain& domain) {
-    LockGuard guard{domain.events->lock};
-    for (uint32_t number = 1; number < domain.events->limit(); ++number) {
-        Port const* const port = domain.events->find(number);
-        if (!port) {
-            number |= ports_per_bucket - 1;
-            continue;
+void print_events(Domain& domain, void (*between)()) {
+    EventTable& table = *domain.events;
+    for (uint32_t number = 1; number < table.limit(); ++number) {
+        between();
+        LockGuard guard{table.lock};
+        Port const* port = table.find(number);
+        while (!port || port->state <= State::reserved) {
+            number = port ? number + 1 : (number | (ports_per_bucket - 1)) + 1;
+            if (number >= table.limit())
+                return;
+            port = table.find(number);
         }
-        if (port->state > State::reserved)
-            log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state,
-                     port->vcpu, port->number, port->remote_domain, port->remote_port,
-                     domain.events->is_pending(number, *port) ? " pending" : "");
+        log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state,
+                 port->vcpu, port->number, port->remote_domain, port->remote_port,
+                 table.is_pending(number, *port) ? " pending" : "");
     }
 }
 

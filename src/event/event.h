@@ -26,7 +26,8 @@ bool event_is_pending(Domain& domain, uint32_t port);
 void notify_vcpu(Vcpu& vcpu);
 
 /// For the debug keys: pending ports and such.
-void print_events(Domain& domain);
+/// A line for each port; `between` may let others run.
+void print_events(Domain& domain, void (*between)());
 
 /// A guest binds or unbinds a physical interrupt; owned by control/. Errors go to the guest.
 Result<> pirq_bound(Domain& domain, uint32_t pirq, uint32_t port, bool will_share);

@@ -252,7 +252,7 @@ bool GrantTable::wait_for_users() {
             LockGuard guard{grant.lock};
             idle = idle && (reference < grant::reserved_entries || !grant.in_use());
         }
-        if (reference % 256 == 255)
+        if (reference % 64 == 63)
             preempt_point();
     }
     return idle;
@@ -319,7 +319,7 @@ Result<> GrantTable::set_version(unsigned wanted) {
             if (version() == now)
                 show_use(reference, grant, now);
         }
-        if (reference % 256 == 255)
+        if (reference % 64 == 63)
             preempt_point();
     }
     if (!idle)

@@ -73,7 +73,7 @@ Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
         // frame.
         if (taken->v != entry.v)
             __atomic_store_n(&table[i].v, taken->v, __ATOMIC_RELAXED);
-        if (level > 1)
+        if (level > 1 || i % 64 == 63)
             preempt_point();
     }
     if (level == 4)
@@ -183,7 +183,8 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
             continue;
         }
         release_entry(domain, {__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)}, level);
-        if (level > 1)
+        if (level > 1 ||
+            i % 16 == 15) // each may have been a frame's last use, which is scrubbed then
             preempt_point();
     }
 }

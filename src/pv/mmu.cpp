@@ -244,7 +244,7 @@ Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uin
         Result<> const result = request ? one_mmu_update(who, *request) : Result<>{request.error()};
         if (!result)
             return report(done, i, result);
-        if (i % 64 == 63)
+        if (i % 32 == 31)
             preempt_point();
     }
     return report(done, count, {});

@@ -73,9 +73,11 @@ Result<Shadow*> Shadow::create(Domain& domain) {
         for (uint32_t i = 0; i < capacity; ++i)
             new (&shadow->tables_[i]) Table;
         // Each CPU may hold a root, and one walk takes three tables more.
-        for (unsigned i = 0; i < max_cpus + 3; ++i)
+        for (unsigned i = 0; i < max_cpus + 3; ++i) {
             if (!shadow->grow())
                 return Errno::nomem;
+            preempt_point();
+        }
         return {};
     }();
     if (prepared)

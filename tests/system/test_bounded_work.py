@@ -1,0 +1,48 @@
+"""No stretch of hypervisor code is long: between two points at which an interrupt can be taken and another thread be chosen there
+are at most BOUND instructions, whatever Domain 0 and its guests do. One CPU, since what a CPU waits for others is not work."""
+import os
+
+import pytest
+from conftest import LOGS, new_machine
+
+import bounded_work
+
+pytestmark = pytest.mark.hearth_only
+BOUND = 50_000
+SEEN = os.path.join(LOGS, "bounded-work.txt")
+CFG = """cat >/tmp/%s.cfg <<'END'
+name = "%s"
+kernel = "/boot/vmlinuz"
+ramdisk = "/boot/initrd"
+extra = "console=hvc0 quiet hearth.guest=192.168.77.%d/24"
+memory = 128
+vcpus = 2
+disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]
+vif = ["bridge=xenbr0"]
+END
+"""
+# In one boot, one after the other.
+WORK = [
+    "guests prepare; truncate -s 16M /tmp/disk.img; modprobe xen-gntalloc; modprobe xen-gntdev",
+    CFG % ("one", "one", 2) + "xl create -q /tmp/one.cfg && sleep 15",
+    "for key in h d e m q r; do xl debug-keys $key; done; xl dmesg >/dev/null",
+    "xl vcpu-list; xl vcpu-pin one all 0; xl vcpu-set one 1; xl sched-credit2 -d one -w 512 -c 50; xl sched-credit2 -d one -c 0; xl info -n >/dev/null",
+    "xl mem-set one 100; sleep 2; xl mem-set one 128; sleep 2",
+    "xl save one /root/one.save >/dev/null 2>&1 && xl restore /root/one.save >/dev/null 2>&1",
+    "xl migrate -s '' one 'xl migrate-receive' >/dev/null 2>&1",
+    "xl pause one; xl unpause one; xl destroy one",
+    "cd /tmp && stress-ng --fork 2 --mmap 1 --vm 1 --vm-bytes 64M --switch 1 --timeout 5s 2>&1",
+    "seq 300 >/dev/console",
+]
+
+
+def test_every_stretch_is_bounded():
+    with new_machine("bounded work", cpus=1, memory=2048, extra=bounded_work.watching(SEEN)) as dom0:
+        dom0.wait_ready(timeout=300)
+        for command in WORK:
+            dom0.check(command, timeout=400)
+        dom0.poweroff(timeout=120)
+    found = bounded_work.stretches(SEEN)
+    print("instructions\n" + bounded_work.table(found))
+    assert found, "the plugin saw nothing"
+    assert found[0][0] <= BOUND, bounded_work.table(found)

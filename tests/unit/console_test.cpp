@@ -1,0 +1,106 @@
+// What is written while a serial port is busy, and when it is sent.
+#include "fake_machine.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace hearth::test {
+namespace {
+
+bool port_is_busy = false;
+uint8_t waiting_input = 0;
+
+uint8_t read_uart(uint16_t port, uint8_t) {
+    constexpr uint16_t com1 = 0x3f8, line_status = com1 + 5, scratch = com1 + 7;
+    switch (port) {
+    case line_status:
+        return static_cast<uint8_t>((port_is_busy ? 0 : 0x60) | (waiting_input ? 1 : 0));
+    case scratch:
+        return 0x5a;
+    case com1:
+        return std::exchange(waiting_input, 0);
+    default:
+        return 0xff;
+    }
+}
+
+class ConsoleQueue : public testing::Test {
+protected:
+    void SetUp() override {
+        boot_machine();
+        host::read_port = read_uart;
+        console_initialise({.com1 = true});
+        console_enable_interrupts(true);
+        host::serial_output().clear();
+        port_is_busy = true;
+    }
+    void TearDown() override {
+        port_is_busy = false;
+        console_flush();
+        host::read_port = nullptr;
+    }
+    static void interrupts(unsigned count) {
+        for (unsigned i = 0; i < count; ++i)
+            console_service();
+    }
+};
+
+TEST_F(ConsoleQueue, ABusyPortIsNotWaitedFor) {
+    console_write("first\n");
+    console_write("second\n");
+    EXPECT_EQ(host::serial_output(), "");
+    port_is_busy = false;
+    console_service();
+    EXPECT_EQ(host::serial_output(), "first\r\nsecond\r\n");
+}
+
+TEST_F(ConsoleQueue, MuchIsSentInParts) {
+    std::string text;
+    for (unsigned i = 0; text.size() < 4000; ++i)
+        text += std::to_string(i) + ' ';
+    console_write(text);
+    port_is_busy = false;
+    console_service();
+    EXPECT_LT(host::serial_output().size(), 100u) << "in one interrupt";
+    interrupts(100);
+    EXPECT_EQ(host::serial_output(), text);
+}
+
+TEST_F(ConsoleQueue, TellsWhenThereIsRoom) {
+    EXPECT_TRUE(console_has_room(8192));
+    console_write(std::string(8000, 'x'));
+    EXPECT_TRUE(console_has_room(192));
+    EXPECT_FALSE(console_has_room(193));
+    port_is_busy = false;
+    interrupts(10);
+    EXPECT_TRUE(console_has_room(193));
+}
+
+TEST_F(ConsoleQueue, AFullOneLosesTheOldestToThePort) {
+    std::string const text = std::string(8192, 'a') + std::string(100, 'b');
+    console_write(text); // waits for the port, which takes a byte although it does not say so
+    console_flush();
+    EXPECT_EQ(host::serial_output(), text);
+}
+
+TEST_F(ConsoleQueue, AFlushSendsAllAndEndsIt) {
+    console_write(std::string(5000, 'x'));
+    port_is_busy = false;
+    console_flush();
+    EXPECT_EQ(host::serial_output().size(), 5000u);
+    console_write("at once");
+    EXPECT_EQ(host::serial_output().substr(5000), "at once");
+}
+
+TEST_F(ConsoleQueue, KeysAreTakenWhileOutputWaits) {
+    console_write("text");
+    waiting_input = 'k';
+    console_service();
+    char key = 0;
+    EXPECT_EQ(console_read_input({&key, 1}), 1u);
+    EXPECT_EQ(key, 'k');
+}
+
+} // namespace
+} // namespace hearth::test
