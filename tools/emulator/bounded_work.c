@@ -38,7 +38,7 @@ static const uint64_t hypervisor_start = 0xffff800000000000, hypervisor_end = 0x
 
 struct block {
     uint64_t address, instructions;
-    bool hypervisor, window;
+    bool hypervisor, window, returns;
 };
 struct stretch {
     uint64_t length, start;
@@ -85,13 +85,9 @@ static void finish(struct stretch *s, uint64_t end) {
 static void executed(unsigned cpu, void *data) {
     const struct block *b = data;
     struct stretch *s = &running[cpu % MAX_CPUS];
-    if (!b->hypervisor) {
-        if (s->length) {
-            // Firmware and boot loaders run before the hypervisor does.
-            if (!guests_run)
-                guests_run = true, s->length = 0, s->samples = 0;
-            finish(s, b->address);
-        }
+    if (!b->hypervisor) { // as a guest's exception leads to it; and firmware, before anything else
+        s->length = 0;
+        s->samples = 0;
         return;
     }
     if (!s->length)
@@ -102,6 +98,8 @@ static void executed(unsigned cpu, void *data) {
         s->sample[s->samples++] = b->address;
     if (b->window)
         finish(s, b->address);
+    if (b->returns)
+        guests_run = true;
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
@@ -116,8 +114,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
             const struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
             size_t size = qemu_plugin_insn_size(insn);
             const void *code = qemu_plugin_insn_data(insn);
-            if ((size == sizeof sti && memcmp(code, sti, size) == 0) || (size == sizeof sysretq && memcmp(code, sysretq, size) == 0) ||
-                qemu_plugin_insn_vaddr(insn) == return_to_guest)
+            if ((size == sizeof sysretq && memcmp(code, sysretq, size) == 0) || qemu_plugin_insn_vaddr(insn) == return_to_guest)
+                b->window = b->returns = true;
+            if (size == sizeof sti && memcmp(code, sti, size) == 0)
                 b->window = true;
         }
     qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, 0, b);
