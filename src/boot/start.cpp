@@ -208,19 +208,51 @@ uint64_t keep_modules() {
     return bytes;
 }
 
-/// The console's own needs, now that there is memory: the screen mapped anew, and a ring of the
-/// size that was asked for.
-void settle_console(Told const& told) {
+/// The log's size, and where it lies: at the same place at each start of a machine, and away from
+/// the upper end, which firmware uses while it starts. 0: nowhere.
+struct LogPlace {
+    uint64_t size = 0, address = 0;
+};
+LogPlace find_log_place(Told const& told) {
+    constexpr uint64_t smallest = 16_KiB, largest = 16_MiB, from_the_end = 64_MiB;
+    LogPlace place{std::bit_floor(std::clamp(told.options.conring_size, smallest, largest)), 0};
+    for (MemoryRegion const& r : boot_info.memory_map) {
+        uint64_t const end = std::min(r.end(), 4_GiB);
+        if (r.type == MemoryType::usable && r.start.raw() < end &&
+            end - r.start.raw() >= 2 * from_the_end)
+            place.address = align_down(end - from_the_end - place.size, page_size) - page_size;
+    }
+    return place;
+}
+
+/// Takes the log's place, if no module lies there.
+bool keep_log(LogPlace const& place) {
+    if (place.address == 0 || !usable_memory.covers(PhysicalAddress{place.address},
+                                                    page_size + place.size, MemoryType::usable))
+        return false;
+    keep(PhysicalAddress{place.address}, page_size + place.size);
+    return true;
+}
+
+/// Moves the log there, with what was left behind by a crash.
+void settle_log(LogPlace const& place) {
+    uint64_t const scratch_size = place.size / 2;
+    auto const scratch = allocate_bytes(scratch_size);
+    if (!scratch)
+        return;
+    if (console_ring_move(*direct<LogRing::Header>(PhysicalAddress{place.address}),
+                          {direct<char>(PhysicalAddress{place.address + page_size}), place.size},
+                          {static_cast<char*>(*scratch), scratch_size}))
+        log_warning("the machine restarted without being told to; the log has what came before");
+    free_bytes(*scratch);
+}
+
+/// The console's own needs, now that there is memory: the screen mapped anew.
+void settle_console() {
     constexpr PhysicalAddress vga_text{0xb8000};
-    constexpr uint64_t vga_size = 0x8000, smallest_ring = 16_KiB, largest_ring = 16_MiB;
+    constexpr uint64_t vga_size = 0x8000;
     if (auto const cells = map_device(vga_text, vga_size))
         console_move_vga(*cells);
-    uint64_t const size =
-        std::bit_floor(std::clamp(told.options.conring_size, smallest_ring, largest_ring));
-    if (size == smallest_ring)
-        return;
-    if (auto const ring = allocate_bytes(size))
-        console_ring_grow({static_cast<char*>(*ring), size});
 }
 
 MemoryReady take_memory(Told const& told) {
@@ -239,6 +271,8 @@ MemoryReady take_memory(Told const& told) {
             ram[ranges++] = {Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift}};
     uint64_t const image_bytes = keep(image_start(), image_end().raw() - image_start().raw());
     uint64_t const module_bytes = keep_modules();
+    LogPlace const log_place = find_log_place(told);
+    bool const log_kept = keep_log(log_place);
     // All of it is mapped, since modules may lie anywhere; mem= limits what is given out.
     if (told.options.mem)
         limit_memory(*told.options.mem);
@@ -248,7 +282,9 @@ MemoryReady take_memory(Told const& told) {
     for (MemoryRegion const& r : usable_memory)
         if (r.type == MemoryType::usable)
             donate_frames(Mfn{r.start.raw() >> page_shift}, Mfn{r.end() >> page_shift});
-    settle_console(told);
+    settle_console();
+    if (log_kept)
+        settle_log(log_place);
     uint64_t const kept = free - usable_memory.usable_bytes() + image_bytes;
     log_info("memory: {} MiB in {} ranges; Hearth keeps {} KiB of it",
              (free + image_bytes + module_bytes) >> 20, ranges, kept >> 10);

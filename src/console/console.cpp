@@ -16,6 +16,8 @@ constexpr char escape_key = 0x01; // Ctrl-A
 constexpr unsigned escapes_to_switch = 3;
 
 constinit char first_ring[first_ring_size]{};
+constinit LogRing::Header first_header{};
+constinit LogRing ring{first_header, first_ring};
 
 /// A serial port and what waits to be sent on it.
 struct Port {
@@ -63,9 +65,6 @@ struct Port {
 struct State {
     Port ports[2];
     bool vga = false;
-    std::span<char> ring{first_ring};
-    uint32_t ring_end = 0;   // counts all bytes ever written
-    uint32_t ring_start = 0; // the oldest byte kept
     char input[input_size]{};
     unsigned input_head = 0, input_used = 0;
     unsigned escapes = 0;
@@ -106,14 +105,6 @@ void put_devices(std::string_view text) {
 void send_devices() {
     for (Port& port : state.ports)
         port.send();
-}
-
-void put_ring(std::string_view text) {
-    size_t const mask = state.ring.size() - 1; // a power of two
-    for (char c : text)
-        state.ring[state.ring_end++ & mask] = c;
-    if (state.ring_end - state.ring_start > state.ring.size())
-        state.ring_start = state.ring_end - static_cast<uint32_t>(state.ring.size());
 }
 
 /// One typed byte: true if Domain 0 has something new to read.
@@ -240,27 +231,31 @@ void console_set_input_sinks(ConsoleInputSinks s) { sinks = s; }
 
 size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental) {
     size_t count = 0;
-    locked([&] {
-        uint32_t const kept = state.ring_end - state.ring_start;
-        uint32_t position =
-            incremental && index - state.ring_start <= kept ? index : state.ring_start;
-        while (count < out.size() && position != state.ring_end)
-            out[count++] = state.ring[position++ % state.ring.size()];
-        index = position;
-    });
+    locked([&] { count = ring.read(out, index, incremental); });
     return count;
 }
 
 void console_ring_clear() {
-    locked([] { state.ring_start = state.ring_end; });
+    locked([] { ring.clear(); });
 }
 
-void console_ring_grow(std::span<char> room) {
+bool console_ring_move(LogRing::Header& header, std::span<char> room, std::span<char> scratch) {
+    std::string_view const left{scratch.data(), LogRing::left_behind(header, room, scratch)};
     locked([&] {
-        for (uint32_t at = state.ring_start; at != state.ring_end; ++at)
-            room[at % room.size()] = state.ring[at % state.ring.size()];
-        state.ring = room;
+        ring.move_to(header, room);
+        if (left.empty())
+            return;
+        ring.put(
+            "(HEARTH) --- what was logged before the machine restarted without being told to:\n");
+        ring.put(left);
+        ring.put("\n(HEARTH) --- end of that\n");
     });
+    return !left.empty();
+}
+
+void console_leave_in_order() {
+    console_flush();
+    locked([] { ring.note_orderly_end(); });
 }
 
 void console_move_vga(void* cells) {
@@ -278,7 +273,7 @@ void log_line(Level, std::string_view text) {
         for (std::string_view part :
              {std::string_view{"(HEARTH) "}, text, std::string_view{"\n"}}) {
             put_devices(part);
-            put_ring(part);
+            ring.put(part);
         }
         send_devices();
     });

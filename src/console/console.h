@@ -4,6 +4,7 @@
 // back likewise.
 #pragma once
 
+#include "console/log_ring.h"
 #include "console/uart.h"
 
 #include <span>
@@ -51,8 +52,13 @@ void console_set_input_sinks(ConsoleInputSinks sinks);
 /// moves `index` on.
 size_t console_ring_read(std::span<char> out, uint32_t& index, bool incremental);
 void console_ring_clear();
-/// Gives the ring more room (a power of two), once there is memory; what it holds is kept.
-void console_ring_grow(std::span<char> room);
+/// Moves the ring to other room (a power of two), once there is memory, and what it holds with it.
+/// If the room holds what was left behind by an end that was not in order, that goes into the ring,
+/// too, by way of `scratch`, as far as it has room: true.
+bool console_ring_move(LogRing::Header& header, std::span<char> room, std::span<char> scratch);
+/// The machine stops because somebody said so: what is queued is sent, and the next start has
+/// nothing to tell.
+void console_leave_in_order();
 
 /// Where VGA text memory is mapped from now on; null: no longer ours to write to.
 void console_move_vga(void* cells);

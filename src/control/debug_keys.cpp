@@ -1,5 +1,6 @@
 #include "control/debug_keys.h"
 
+#include "console/console.h"
 #include "console/log.h"
 #include "control/control.h"
 #include "cpu/cpu.h"
@@ -18,7 +19,11 @@ namespace hearth {
 namespace {
 
 void help();
-void reboot() { reset_machine(); }
+void reboot() {
+    console_leave_in_order();
+    reset_machine();
+}
+void crash() { panic("somebody asked for it, by the debug key C"); }
 
 /// Before each line: whoever has something better to do does it, and the ports get on.
 void let_others_in() {
@@ -89,6 +94,7 @@ struct Key {
 };
 constexpr Key keys[] = {
     {'h', "this help", help},
+    {'C', "crash the machine", crash},
     {'R', "reboot the machine", reboot},
     {'d', "registers of all vCPUs", registers},
     {'e', "event channels", events},
@@ -131,7 +137,7 @@ Result<> start_debug_keys() {
 
 void debug_key_typed(char key) {
     if (key == 'R') // also when nothing runs any more
-        reset_machine();
+        reboot();
     typed.store(key);
     wake(typist);
 }

@@ -33,7 +33,7 @@ Result<> sleep_state(abi::EnterAcpiSleep const& request) {
         return Errno::nodev;
     log_info("powering off");
     // SLP_TYPx first, then with SLP_EN. (ACPI 6.4, 4.8.3.2)
-    console_flush();
+    console_leave_in_order();
     arch::out16(facts.pm1a_control, request.value_a & ~sleep_enable);
     if (facts.pm1b_control)
         arch::out16(facts.pm1b_control, request.value_b & ~sleep_enable);

@@ -276,13 +276,14 @@ void domain_was_shut_down(Domain& domain) {
     switch (static_cast<abi::ShutdownReason>(domain.shutdown_reason)) {
     case abi::ShutdownReason::poweroff:
         log_info("Domain 0 halted: the machine stops");
-        console_flush();
+        console_leave_in_order();
         arch::halt_forever();
     case abi::ShutdownReason::crash:
         log_error("Domain 0 crashed");
         leave_machine_after_crash();
     default:
         log_info("Domain 0 shut down: rebooting the machine");
+        console_leave_in_order();
         reset_machine();
     }
 }

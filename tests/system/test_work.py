@@ -205,4 +205,5 @@ def test_reboot_starts_again(dom0):
     dom0.wait_for(r"Linux version", timeout=90)
     dom0.wait_ready()
     assert float(dom0.check("cut -d' ' -f1 /proc/uptime")) < 120
+    assert "restarted without being told to" not in dom0.text
     assert dom0.poweroff() == 0
