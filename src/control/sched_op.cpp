@@ -42,6 +42,7 @@ Result<int64_t> poll(Context& c, uint64_t argument) {
         return false;
     };
     v.poll_timeout.store(false);
+    c.domain.pollers.fetch_add(1);
     v.polling.store(true);
     if (request.timeout)
         v.poll_timer.set(request.timeout);
@@ -49,6 +50,7 @@ Result<int64_t> poll(Context& c, uint64_t argument) {
            !(v.upcall_pending() && !v.info->upcall_mask))
         sleep_current();
     v.polling.store(false);
+    c.domain.pollers.fetch_sub(1);
     v.poll_timer.stop();
     return 0;
 }

@@ -96,6 +96,7 @@ struct Domain {
     abi::SharedInfo* shared_info = nullptr;
     Mfn shared_info_frame = invalid_mfn;
     std::atomic<uint64_t> vm_assist{0};
+    std::atomic<uint32_t> pollers{0}; // how many of its vCPUs are `polling`
     /// CPUs whose TLB may hold this domain's translations.
     std::atomic<uint64_t> dirty_cpus{0};
     Guarded<PageList, Rank::page_list> pages;

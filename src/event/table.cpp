@@ -7,6 +7,7 @@
 #include "memory/direct_map.h"
 
 #include <algorithm>
+#include <span>
 
 namespace hearth {
 namespace {
@@ -91,8 +92,15 @@ void EventTable::set_pending(uint32_t number, Port& port) {
     } else {
         port.early_pending = true;
     }
-    if (vcpu->polling.load(std::memory_order_acquire))
-        wake(*vcpu);
+    if (domain_.pollers.load(std::memory_order_acquire)) [[unlikely]]
+        wake_pollers();
+}
+
+/// Whoever polls may do so for a port of any vCPU's, and looks for itself.
+void EventTable::wake_pollers() {
+    for (Vcpu* const vcpu : std::span{domain_.vcpus, domain_.vcpu_count})
+        if (vcpu->polling.load(std::memory_order_acquire))
+            wake(*vcpu);
 }
 
 void EventTable::link(uint32_t number, Port& port, uint32_t& word) {

@@ -46,6 +46,7 @@ public:
     [[nodiscard]] uint32_t limit() const { return fifo_ ? abi::fifo::ports : abi::two_level_ports; }
 
     void set_pending(uint32_t number, Port& port);
+    void wake_pollers();
     void clear_pending(uint32_t number, Port& port);
     void unmask(uint32_t number, Port& port);
     bool is_pending(uint32_t number, Port const& port);

@@ -113,6 +113,24 @@ TEST(TwoLevelEvents, TwoDomainsTalkAndPart) {
     EXPECT_EQ(a.simple(EventOperation::close, offer.port), 0);
 }
 
+TEST(Poll, HearsOfPortsOfOtherVcpus) {
+    EventGuest guest{2};
+    uint32_t const port = guest.bind_ipi(1);
+    guest.vcpu().info->upcall_mask = 1;
+    guest.argument<uint32_t>(0x80) = port;
+    guest.argument<abi::SchedPoll>() = {Guest::argument_address + 0x80, 1, 0, 0};
+    EXPECT_FALSE(guest.hypercall(abi::Hypercall::sched_op,
+                                 static_cast<uint64_t>(abi::SchedOperation::poll),
+                                 Guest::argument_address))
+        << "nothing is pending: it sleeps";
+    guest.argument<abi::EventPort>(0x100) = {port};
+    EXPECT_EQ(guest.hypercall(abi::Hypercall::event_channel_op,
+                              static_cast<uint64_t>(EventOperation::send),
+                              Guest::argument_address + 0x100, 0, 0, 0, 0, 1),
+              0);
+    EXPECT_TRUE(guest.run([] {}));
+}
+
 TEST(TwoLevelEvents, AChannelToOneself) {
     EventGuest guest;
     abi::AllocUnbound offer{domid_self, domid_self, 0};
