@@ -174,7 +174,11 @@ bool prepare_return_to_guest(hearth::Registers& frame) {
     using namespace hearth::pv;
     PvVcpu& v = current();
     before_guest(v);
-    if ((v.upcall_pending() && !v.info->upcall_mask) || v.nmi_pending) {
+    // Said here, since processors differ in where they notice: in iretq, in sysretq, or behind it.
+    bool const nowhere = !layout::is_canonical(frame.rip);
+    if (nowhere || (v.upcall_pending() && !v.info->upcall_mask) || v.nmi_pending) {
+        if (nowhere)
+            deliver_trap(v, Vector::general_protection);
         deliver_pending(v);
         if (v.must_stay_out())
             before_guest(v);
