@@ -32,10 +32,7 @@ void remove_everywhere(std::atomic<T*> (&places)[max_cpus], T& what) {
 }
 
 void save_segments(PvVcpu& v) {
-    v.ds = arch::read_ds();
-    v.es = arch::read_es();
-    v.fs = arch::read_fs();
-    v.gs = arch::read_gs();
+    save_selectors(v);
     v.fs_base = arch::read_msr(arch::msr::fs_base);
     v.gs_base_active = arch::read_msr(arch::msr::gs_base);
     v.gs_base_other = arch::read_msr(arch::msr::kernel_gs_base);
@@ -159,6 +156,13 @@ void PvVcpu::switch_in() {
     }
     arch::set_task_switched(task_switched);
     time_area_stale = true;
+}
+
+void save_selectors(PvVcpu& v) {
+    v.ds = arch::read_ds();
+    v.es = arch::read_es();
+    v.fs = arch::read_fs();
+    v.gs = arch::read_gs();
 }
 
 void PvVcpu::switch_out() {
