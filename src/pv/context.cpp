@@ -67,9 +67,7 @@ void load_debug_registers(PvVcpu const& v) {
 void publish_times(PvVcpu& v) {
     if (v.runstate_area.raw() == 0 && v.time_area.raw() == 0)
         return;
-    bool const in_user_mode = !std::exchange(v.kernel_mode, true);
-    if (in_user_mode)
-        load_active_space(v);
+    InKernelSpace const space{v};
     if (v.runstate_area.raw() != 0) {
         RunTimes const times = v.times();
         abi::RunstateInfo info{static_cast<uint32_t>(RunState::running), 0, times.since, {}};
@@ -90,9 +88,6 @@ void publish_times(PvVcpu& v) {
     }
     if (v.time_area.raw() != 0)
         (void)copy_to_guest(v.time_area, &v.info->time, sizeof v.info->time);
-    v.kernel_mode = !in_user_mode;
-    if (in_user_mode)
-        load_active_space(v);
 }
 
 bool sysret_is_safe(Registers const& r) {
