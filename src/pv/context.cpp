@@ -148,6 +148,8 @@ void PvVcpu::switch_in() {
             arch::write_dr7(0x400);
         loaded[cpu_number] = this;
         loaded_on = static_cast<int>(cpu_number);
+    } else {
+        arch::fpu_set_xcr0(xcr0); // all features were enabled to save them
     }
     arch::set_task_switched(task_switched);
     time_area_stale = true;
