@@ -7,7 +7,7 @@ file(GLOB library_sources CONFIGURE_DEPENDS ${guest_library}/*.cpp ${guest_libra
 add_library(guest_objects OBJECT ${library_sources})
 target_include_directories(guest_objects PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests/guests)
 target_compile_options(guest_objects PRIVATE -ffreestanding -fno-pie -mcmodel=kernel -mno-red-zone -mno-sse -O1 -ffunction-sections -fdata-sections
-  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -nostdinc++ -isystem${CMAKE_SOURCE_DIR}/tools/freestanding
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics -nostdinc++ -isystem${CMAKE_SOURCE_DIR}/tools/freestanding
     -isystem${libcxx_headers} -idirafter/usr/include/x86_64-linux-gnu -idirafter/usr/include>)
 set(guests)
 foreach(source ${guest_sources})
