@@ -55,9 +55,9 @@ void map_shared_info() {
 bool is_domain_0() { return (start_info->flags & start_privileged) != 0; }
 
 bool on_hearth() {
-    char extra[16] = {};
-    hypercall(Hypercall::xen_version, static_cast<uint64_t>(VersionOperation::extra_version),
-              extra);
+    static char extra[16];
+    if (extra[0] == 0)
+        operation(Hypercall::xen_version, VersionOperation::extra_version, extra);
     return extra[2] == '-' && extra[3] == 'h';
 }
 
