@@ -236,6 +236,8 @@ void tables_that_change_under_their_users() {
     EXPECT_EQUAL(map_read_only(table), 0);
     uint64_t const frame = mfn_of(table);
     auto const all = [=] {
+        // Xen calls the failsafe callback when a selector does not load any more.
+        this_vcpu().hook = [](TrapFrame& trap) { return trap.vector == by_failsafe; };
         uint64_t const at = reinterpret_cast<uint64_t>(table);
         set_ldt(at, 512);
         set_gdt(&frame, 512);
@@ -243,7 +245,7 @@ void tables_that_change_under_their_users() {
         attempt([] { asm volatile("mov %w0, %%ds" : : "r"(16 + 3)); });
         update_descriptor(frame * page_size + 16, 0);
         update_descriptor(frame * page_size + 16, user_data);
-        EXPECT(map_writable(table) < 0 || on_hearth());
+        map_writable(table);
         map_read_only(table);
         yield();
         asm volatile("mov %w0, %%es; mov %w0, %%ds" : : "r"(0));
@@ -251,6 +253,7 @@ void tables_that_change_under_their_users() {
         set_gdt(&frame, 0);
     };
     race(200, all, all);
+    this_vcpu().hook = nullptr;
     EXPECT_EQUAL(map_writable(table), 0);
 }
 

@@ -93,7 +93,9 @@ uint64_t now() {
     VcpuTimeInfo const volatile& time = shared->vcpu_info[0].time;
     for (;;) {
         uint32_t const version = time.version;
-        uint64_t delta = read_tsc() - time.tsc_timestamp;
+        // Another CPU's may have been read a moment later than this one's.
+        uint64_t const counter = read_tsc(), from = time.tsc_timestamp;
+        uint64_t delta = counter > from ? counter - from : 0;
         delta = time.tsc_shift >= 0 ? delta << time.tsc_shift : delta >> -time.tsc_shift;
         uint64_t const result =
             time.system_time +
