@@ -243,6 +243,21 @@ void numbers_that_are_none() {
             EXPECT(hypercall(number, what, 0, 0) < 0);
     for (uint64_t const what : {uint64_t{14}, uint64_t{100}, uint64_t{0xffffffff}})
         EXPECT(hypercall(Hypercall::vcpu_op, what, 0, 0) < 0);
+    // What is for translated guests, or for the toolstacks of others; Xen has some of it.
+    for (uint64_t const what : {7u, 15u, 16u, 17u, 18u, 19u, 20u, 21u, 22u, 23u, 25u, 26u, 27u})
+        EXPECT(hypercall(Hypercall::memory_op, what, 0) < 0 || !on_hearth());
+    EXPECT(hypercall(Hypercall::event_channel_op, 14, 0) < 0);
+    EXPECT(hypercall(Hypercall::sched_op, static_cast<uint64_t>(SchedOperation::pin_override), 0) <
+           0);
+    for (uint64_t const what :
+         {4u, 9u, 11u, 15u, 16u, 17u, 18u, 20u, 22u, 23u, 29u, 31u, 100u, ~0u})
+        EXPECT(hypercall(Hypercall::physdev_op, what, 0) < 0 || !on_hearth());
+    for (uint32_t const what : {0u, 30u, 66u, 100u, 0x80000000u, ~0u}) {
+        uint64_t request[20] = {uint64_t{0x03000001} << 32 | what};
+        EXPECT(hypercall(Hypercall::platform_op, request) < 0);
+        request[0] = what; // another version
+        EXPECT(hypercall(Hypercall::platform_op, request) < 0);
+    }
     for (uint64_t const type :
          {uint64_t{6}, uint64_t{31}, uint64_t{33}, uint64_t{64}, uint64_t{0xffffffff}})
         EXPECT(hypercall(Hypercall::vm_assist, 0, type) < 0);
