@@ -140,20 +140,21 @@ void debug_registers_are_the_vcpus_own() {
     static uint64_t watched;
     EXPECT_EQUAL(set_debug(0, 0x1000), 0);
     EXPECT_EQUAL(set_debug(1, 0x2000), 0);
+    begin_race(50);
     for (unsigned n = 1; n < vcpu_count(); ++n)
         start_on(
             n,
             [](void*) {
                 Watch const watch{&watched, on_writes | of_8_bytes};
-                for (unsigned i = 0; i < 50; ++i) {
-                    *static_cast<uint64_t volatile*>(&watched) = i;
+                while (race_goes_on()) {
+                    *static_cast<uint64_t volatile*>(&watched) = 1;
                     yield();
                 }
                 EXPECT(Watch::hits != 0);
             },
             nullptr);
-    for (unsigned i = 0; i < 50; ++i) {
-        *static_cast<uint64_t volatile*>(&watched) = i; // would be a trap that nobody expects
+    while (race_goes_on()) {
+        *static_cast<uint64_t volatile*>(&watched) = 2; // would be a trap that nobody expects
         yield();
     }
     for (unsigned n = 1; n < vcpu_count(); ++n)

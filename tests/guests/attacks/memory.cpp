@@ -93,17 +93,25 @@ void exchange_into_the_hypervisor() {
          {hypervisor_at, uint64_t{0xffff828000200000}, uint64_t{0xffff87fffffffff8},
           uint64_t{0xffff7ffffffffffc}, uint64_t{0x00007ffffffffffc}, ~uint64_t{0} - 3}) {
         list[0] = frame;
-        MemoryExchange x = exchange_of(list, 1, 0, reinterpret_cast<uint64_t*>(target), 1, 0);
-        EXPECT(memory_op(MemoryOperation::exchange, x) < 0);
-        x = exchange_of(reinterpret_cast<uint64_t*>(target), 1, 0, list, 1, 0);
-        EXPECT(memory_op(MemoryOperation::exchange, x) < 0);
+        MemoryExchange wild = exchange_of(list, 1, 0, reinterpret_cast<uint64_t*>(target), 1, 0);
+        EXPECT(memory_op(MemoryOperation::exchange, wild) < 0);
+        wild = exchange_of(reinterpret_cast<uint64_t*>(target), 1, 0, list, 1, 0);
+        EXPECT(memory_op(MemoryOperation::exchange, wild) < 0);
         EXPECT(current() <= before);
     }
+    // A list that can be read, but not written to: what was made for it is given back.
+    void* const constant = page();
+    EXPECT_EQUAL(map_read_only(constant), 0);
+    list[0] = frame;
+    MemoryExchange x = exchange_of(list, 1, 0, static_cast<uint64_t*>(constant), 1, 0);
+    EXPECT(memory_op(MemoryOperation::exchange, x) < 0 || !on_hearth());
+    EXPECT(current() <= before);
+    EXPECT_EQUAL(map_writable(constant), 0);
     // How far it has come, given by the guest: beyond its end, and such that it comes back to it.
     for (uint64_t const done : {uint64_t{1}, uint64_t{2}, ~uint64_t{0}, uint64_t{1} << 61,
                                 uint64_t{0xffff828000200000} / 8}) {
         list[0] = frame;
-        MemoryExchange x = exchange_of(list, 1, 0, list, 1, 0);
+        x = exchange_of(list, 1, 0, list, 1, 0);
         x.exchanged = done;
         memory_op(MemoryOperation::exchange, x);
     }
