@@ -148,7 +148,7 @@ void PvVcpu::switch_in() {
             arch::write_dr7(0x400);
         loaded[cpu_number] = this;
         loaded_on = static_cast<int>(cpu_number);
-    } else {
+    } else if (xcr0 != arch::fpu_features()) {
         arch::fpu_set_xcr0(xcr0); // all features were enabled to save them
     }
     arch::set_task_switched(task_switched);
