@@ -68,6 +68,13 @@ void enable_smap_sites(void (*patch)(uint64_t address, std::string_view code)) {
 using namespace hearth;
 
 void hypervisor_exception(Registers& frame) {
+    if (frame.vector == static_cast<uint32_t>(Vector::debug)) {
+        // A guest's watchpoint on memory that Hearth reads or writes for it, or its single step
+        // into an entry point. The guest set it, the guest has lost nothing; a copy that it
+        // interrupted goes on.
+        frame.rflags &= ~rflags::tf;
+        return;
+    }
     if (frame.rip == reinterpret_cast<uint64_t>(guest_iret))
         return guest_iret_fault(frame);
     if (uint64_t const resume = find_fixup(frame.rip)) {
@@ -76,12 +83,6 @@ void hypervisor_exception(Registers& frame) {
             resolve_guest_fault(arch::read_cr2(), frame.error_code))
             return;
         frame.rip = resume;
-        return;
-    }
-    if (frame.vector == static_cast<uint32_t>(Vector::debug)) {
-        // A guest's watchpoint on memory that Hearth reads for it: the guest set it, the guest has
-        // lost nothing.
-        frame.rflags &= ~rflags::tf;
         return;
     }
     crash_report(frame, "Hearth caused an exception");

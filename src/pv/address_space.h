@@ -7,6 +7,7 @@
 #include "pv/vcpu.h"
 
 #include <optional>
+#include <utility>
 
 namespace hearth::pv {
 
@@ -21,9 +22,6 @@ Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address);
 /// What the entry says in the address space under `root`, without holding anything: a hint.
 std::optional<Pte> peek_l1_entry(Mfn root, uint64_t address);
 
-/// Makes the frame the vCPU's kernel or user address space, loading it if active. inval.
-Result<> set_kernel_table(PvVcpu& vcpu, Mfn table);
-Result<> set_user_table(PvVcpu& vcpu, Mfn table);
 /// Between the guest's kernel and user mode: address space and GS base.
 void toggle_mode(PvVcpu& vcpu);
 void load_active_space(PvVcpu& vcpu);
@@ -32,6 +30,30 @@ void switch_active_space(PvVcpu& vcpu);
 /// Certainly; with shadow page tables nothing is certain.
 bool active_space_is_loaded(PvVcpu const& vcpu);
 
+/// The kernel's address space for as long as this lives: what a kernel gave the address of may be
+/// mapped nowhere else.
+class InKernelSpace {
+    PvVcpu& vcpu_;
+    bool from_user_;
+
+public:
+    explicit InKernelSpace(PvVcpu& vcpu)
+        : vcpu_{vcpu}, from_user_{!std::exchange(vcpu.kernel_mode, true)} {
+        if (from_user_)
+            switch_active_space(vcpu_);
+    }
+    ~InKernelSpace() {
+        vcpu_.kernel_mode = !from_user_;
+        if (from_user_)
+            switch_active_space(vcpu_);
+    }
+    InKernelSpace(InKernelSpace const&) = delete;
+    InKernelSpace& operator=(InKernelSpace const&) = delete;
+};
+
+/// Makes the frame the vCPU's kernel or user address space, loading it if active. inval.
+Result<> set_kernel_table(PvVcpu& vcpu, Mfn table);
+Result<> set_user_table(PvVcpu& vcpu, Mfn table);
 /// Bits of a page fault's error code. (Intel SDM vol. 3A, 4.7)
 namespace page_fault {
 inline constexpr uint32_t present = 1, write = 2, fetch = 16;

@@ -94,6 +94,8 @@ void deliver_callback(PvVcpu& vcpu, Handler const& handler) {
 }
 
 void deliver_failsafe(PvVcpu& vcpu) {
+    // A kernel holds them against those that it finds, to know what failed.
+    save_selectors(vcpu);
     uint64_t const selectors[] = {vcpu.ds, vcpu.es, vcpu.fs, vcpu.gs};
     enter(vcpu, vcpu.failsafe_callback.address, vcpu.failsafe_callback.masks_events, selectors);
 }

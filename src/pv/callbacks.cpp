@@ -4,6 +4,7 @@
 #include "arch/intrinsics.h"
 #include "domain/guest_memory.h"
 #include "memory/layout.h"
+#include "pv/descriptor_tables.h"
 #include "pv/vcpu.h"
 
 #include <cstring>
@@ -117,7 +118,7 @@ Result<int64_t> do_nmi_op(Context& c, uint32_t command, uint64_t argument) {
     return Errno::nosys;
 }
 
-Result<int64_t> do_set_segment_base(Context&, uint32_t which, uint64_t base) {
+Result<int64_t> do_set_segment_base(Context& c, uint32_t which, uint64_t base) {
     using abi::SegmentBase;
     if (static_cast<SegmentBase>(which) != SegmentBase::gs_user_selector &&
         !layout::is_canonical(base))
@@ -133,6 +134,9 @@ Result<int64_t> do_set_segment_base(Context&, uint32_t which, uint64_t base) {
         arch::write_msr(arch::msr::gs_base, base);
         return 0;
     case SegmentBase::gs_user_selector: {
+        // Its descriptor may lie in a page of the LDT that nobody has used yet.
+        if (constexpr uint64_t in_ldt = 4; base & in_ldt)
+            (void)map_ldt_page(pv_vcpu(c.vcpu), ldt_offset + (base & 0xfff8));
         // Loading the selector sets the active base, so it is done on the user's.
         arch::swap_gs();
         if (!arch::load_segment_gs(static_cast<uint16_t>(base)))

@@ -32,10 +32,7 @@ void remove_everywhere(std::atomic<T*> (&places)[max_cpus], T& what) {
 }
 
 void save_segments(PvVcpu& v) {
-    v.ds = arch::read_ds();
-    v.es = arch::read_es();
-    v.fs = arch::read_fs();
-    v.gs = arch::read_gs();
+    save_selectors(v);
     v.fs_base = arch::read_msr(arch::msr::fs_base);
     v.gs_base_active = arch::read_msr(arch::msr::gs_base);
     v.gs_base_other = arch::read_msr(arch::msr::kernel_gs_base);
@@ -70,9 +67,7 @@ void load_debug_registers(PvVcpu const& v) {
 void publish_times(PvVcpu& v) {
     if (v.runstate_area.raw() == 0 && v.time_area.raw() == 0)
         return;
-    bool const in_user_mode = !std::exchange(v.kernel_mode, true);
-    if (in_user_mode)
-        switch_active_space(v);
+    InKernelSpace const space{v};
     if (v.runstate_area.raw() != 0) {
         RunTimes const times = v.times();
         abi::RunstateInfo info{static_cast<uint32_t>(RunState::running), 0, times.since, {}};
@@ -93,9 +88,6 @@ void publish_times(PvVcpu& v) {
     }
     if (v.time_area.raw() != 0)
         (void)copy_to_guest(v.time_area, &v.info->time, sizeof v.info->time);
-    v.kernel_mode = !in_user_mode;
-    if (in_user_mode)
-        switch_active_space(v);
 }
 
 bool sysret_is_safe(Registers const& r) {
@@ -156,9 +148,18 @@ void PvVcpu::switch_in() {
             arch::write_dr7(0x400);
         loaded[cpu_number] = this;
         loaded_on = static_cast<int>(cpu_number);
+    } else if (xcr0 != arch::fpu_features()) {
+        arch::fpu_set_xcr0(xcr0); // all features were enabled to save them
     }
     arch::set_task_switched(task_switched);
     time_area_stale = true;
+}
+
+void save_selectors(PvVcpu& v) {
+    v.ds = arch::read_ds();
+    v.es = arch::read_es();
+    v.fs = arch::read_fs();
+    v.gs = arch::read_gs();
 }
 
 void PvVcpu::switch_out() {
@@ -174,7 +175,11 @@ bool prepare_return_to_guest(hearth::Registers& frame) {
     using namespace hearth::pv;
     PvVcpu& v = current();
     before_guest(v);
-    if ((v.upcall_pending() && !v.info->upcall_mask) || v.nmi_pending) {
+    // Said here, since processors differ in where they notice: in iretq, in sysretq, or behind it.
+    bool const nowhere = !layout::is_canonical(frame.rip);
+    if (nowhere || (v.upcall_pending() && !v.info->upcall_mask) || v.nmi_pending) {
+        if (nowhere)
+            deliver_trap(v, Vector::general_protection);
         deliver_pending(v);
         if (v.must_stay_out())
             before_guest(v);

@@ -80,6 +80,7 @@ class PrivilegedEnvironment final : public GuestEnvironment {
             return true;
         if (v_.io_bitmap == 0 || port + size > v_.io_bitmap_ports)
             return false;
+        InKernelSpace const space{v_};
         for (unsigned i = 0; i < size; ++i) {
             unsigned const p = port + i;
             auto const byte = GuestPointer<uint8_t>{v_.io_bitmap}.read(p / 8);

@@ -125,19 +125,28 @@ void guest_exception(Registers& r) {
     }
 }
 
+namespace {
+/// To the kernel's callback; without one it is as where the processor has no such instruction.
+void deliver_syscall(PvVcpu& v, Registers& r, Handler const& callback) {
+    if (callback.address != 0)
+        return deliver_callback(v, callback);
+    constexpr uint64_t instruction_size = 2;
+    r.rip -= instruction_size;
+    deliver_trap(v, Vector::invalid_opcode);
+}
+} // namespace
+
 void guest_syscall(Registers& r) {
     PvVcpu& v = current();
     if (v.kernel_mode)
         return hypercall(v, r);
     r.r11 |= rflags::interrupts;
-    deliver_callback(v, v.syscall_callback);
+    deliver_syscall(v, r, v.syscall_callback);
 }
 
-void guest_syscall32(Registers&) {
+void guest_syscall32(Registers& r) {
     PvVcpu& v = current();
-    if (v.syscall32_callback.address == 0)
-        return deliver_trap(v, Vector::invalid_opcode);
-    deliver_callback(v, v.syscall32_callback);
+    deliver_syscall(v, r, v.syscall32_callback);
 }
 
 void guest_sysenter(Registers& r) {

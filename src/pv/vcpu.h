@@ -78,6 +78,9 @@ struct PvVcpu final : Vcpu {
 inline PvVcpu& pv_vcpu(Vcpu& vcpu) { return static_cast<PvVcpu&>(vcpu); }
 PvVcpu& current();
 
+/// Notes which selectors a vCPU that runs here has loaded.
+void save_selectors(PvVcpu& vcpu);
+
 /// CPUs that ran them last forget them; they must have parked. What a CPU is looking at just now
 /// stays until it passes a preemption point.
 void forget(PvVcpu& vcpu);

@@ -1,7 +1,7 @@
 // What Debian's kernel seldom or never asks for: NMIs, the old timer calls, pages cleared and
 // copied by the hypervisor, the task-switched flag, local descriptor tables, and calls on other
 // domains.
-#include "abi/event_channel.h"
+#include "library/events.h"
 #include "library/guest.h"
 
 char const guest_name[] = "services";
@@ -15,54 +15,11 @@ extern uint64_t volatile nmi_count;
 
 namespace {
 
-constexpr int64_t perm = -1, noent = -2, srch = -3, inval = -22, nosys = -38;
-constexpr uint64_t millisecond = 1'000'000;
-
-SharedInfo volatile* shared;
-
-uint64_t read_tsc() {
-    uint32_t low, high;
-    asm volatile("rdtsc" : "=a"(low), "=d"(high));
-    return uint64_t{high} << 32 | low;
-}
-
-/// System time, as public/xen.h says to compute it. It is one function of the TSC for ever, so no
-/// version is looked at.
-uint64_t now() {
-    VcpuTimeInfo const volatile& time = shared->vcpu_info[0].time;
-    uint64_t delta = read_tsc() - time.tsc_timestamp;
-    delta = time.tsc_shift >= 0 ? delta << time.tsc_shift : delta >> -time.tsc_shift;
-    return time.system_time +
-           static_cast<uint64_t>(static_cast<unsigned __int128>(delta) * time.tsc_to_system_mul >>
-                                 32);
-}
-
-bool take_event(uint32_t port) {
-    uint64_t const mask = uint64_t{1} << port % 64;
-    return (__atomic_fetch_and(&shared->event_pending[port / 64], ~mask, __ATOMIC_SEQ_CST) &
-            mask) != 0;
-}
-
-/// Whether the event comes within the time.
-bool comes(uint32_t port, uint64_t nanoseconds) {
-    for (uint64_t const end = now() + nanoseconds; now() < end;)
-        if (take_event(port))
-            return true;
-    return take_event(port);
-}
-
-int64_t vcpu_op(VcpuOperation operation, uint64_t vcpu, void const* argument) {
-    return hypercall(Hypercall::vcpu_op, static_cast<uint64_t>(operation), vcpu,
-                     reinterpret_cast<uint64_t>(argument));
-}
-
 void timers() {
     BindVirq timer{virq_timer, 0, 0};
-    EXPECT(hypercall(Hypercall::event_channel_op, static_cast<uint64_t>(EventOperation::bind_virq),
-                     &timer) == 0);
-    EventStatus status{0x7ff0, 0, timer.port, 0, 0, {}};
-    EXPECT(hypercall(Hypercall::event_channel_op, static_cast<uint64_t>(EventOperation::status),
-                     &status) == 0);
+    EXPECT(event_op(EventOperation::bind_virq, &timer) == 0);
+    EventStatus status{self, 0, timer.port, 0, 0, {}};
+    EXPECT(event_op(EventOperation::status, &status) == 0);
     EXPECT(status.status == static_cast<uint32_t>(EventState::virq) &&
            status.detail[0] == virq_timer);
     // A domain starts with a periodic timer, for those who have never heard of another.
@@ -179,25 +136,23 @@ void other_domains() {
                      &shutdown) == perm);
 }
 
-void initialise_fpu(void*) { asm volatile("fninit"); }
+bool initialises_fpu() {
+    return survives([] { asm volatile("fninit"); });
+}
 
 void task_switched_flag() {
-    EXPECT(probe(initialise_fpu, nullptr));
+    EXPECT(initialises_fpu());
     EXPECT(hypercall(Hypercall::fpu_taskswitch, 1) == 0);
-    EXPECT(!probe(initialise_fpu, nullptr));
-    EXPECT(last_trap.vector == 7);
+    EXPECT(attempt([] { asm volatile("fninit"); }).vector == 7);
     // The trap has cleared it.
-    EXPECT(probe(initialise_fpu, nullptr));
+    EXPECT(initialises_fpu());
     EXPECT(hypercall(Hypercall::fpu_taskswitch, 1) == 0);
     EXPECT(hypercall(Hypercall::fpu_taskswitch, 0) == 0);
-    EXPECT(probe(initialise_fpu, nullptr));
+    EXPECT(initialises_fpu());
 }
 
-void load_ldt_selector(void* selector) {
-    asm volatile("mov %w0, %%es" : : "r"(reinterpret_cast<uint64_t>(selector)));
-}
 bool loads(uint64_t selector) {
-    return probe(load_ldt_selector, reinterpret_cast<void*>(selector));
+    return survives([=] { asm volatile("mov %w0, %%es" : : "r"(selector)); });
 }
 
 void local_descriptors() {
@@ -252,13 +207,6 @@ void areas_and_numbers() {
 } // namespace
 
 void guest_main() {
-    void* const place = page();
-    EXPECT(update_va_mapping(
-               place, entry(start_info->shared_info / page_size, present | writable | user)) == 0);
-    shared = static_cast<SharedInfo volatile*>(place);
-    // A port that is masked becomes pending, and that is all: nobody is called.
-    for (uint64_t volatile& mask : shared->event_mask)
-        mask = ~uint64_t{0};
     timers();
     nmis();
     pages();

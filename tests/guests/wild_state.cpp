@@ -8,11 +8,8 @@ using namespace hearth::abi;
 
 namespace {
 
-uint64_t target;
-
-void jump(void*) { asm volatile("jmp *%0" : : "r"(target)); }
-void load_selector(void* selector) {
-    asm volatile("mov %w0, %%ds" : : "r"(reinterpret_cast<uint64_t>(selector)));
+bool loads(uint64_t selector) {
+    return survives([=] { asm volatile("mov %w0, %%ds" : : "r"(selector)); });
 }
 
 /// Returns by the hypercall to whatever the frame says.
@@ -31,19 +28,18 @@ void guest_main() {
     for (uint64_t address :
          {uint64_t{0}, uint64_t{0x0000800000000000}, uint64_t{0xffff828000200000},
           uint64_t{0xffff800000000000}, uint64_t{0xdead00000000beef}}) {
-        target = address;
-        EXPECT(!probe(jump, nullptr));
+        EXPECT(!survives([=] { asm volatile("jmp *%0" : : "r"(address)); }));
     }
     for (uint64_t selector : {uint64_t{0x10}, uint64_t{0x7ff8}, uint64_t{0xfff8}, uint64_t{0xe040},
                               uint64_t{0xe00b}, uint64_t{0x000f}})
-        EXPECT(!probe(load_selector, reinterpret_cast<void*>(selector)));
-    EXPECT(probe(load_selector, nullptr));
+        EXPECT(!loads(selector));
+    EXPECT(loads(0));
 
     // Frames for iret that cannot be returned to: the failsafe callback or a trap, at a place of
     // our choosing.
-    EXPECT(!probe([](void*) { iret_to(0x0000800000000000, 0xe030, 0x202, 0xe02b); }, nullptr));
-    EXPECT(!probe([](void*) { iret_to(0xffffffff80100000, 0x1230, 0x202, 0xe02b); }, nullptr));
-    EXPECT(!probe([](void*) { iret_to(0xffffffff80100000, 0xe030, 0x202, 0x7770); }, nullptr));
+    EXPECT(!survives([] { iret_to(0x0000800000000000, 0xe030, 0x202, 0xe02b); }));
+    EXPECT(!survives([] { iret_to(0xffffffff80100000, 0x1230, 0x202, 0xe02b); }));
+    EXPECT(!survives([] { iret_to(0xffffffff80100000, 0xe030, 0x202, 0x7770); }));
 
     // Handlers that cannot be entered are refused.
     TrapInfo bad[2] = {{3, 3, 0xe033, 0, 0x0000900000000000}, {}};

@@ -6,7 +6,7 @@ from conftest import complaints, new_machine
 from guests import configure, create, domains, free_pages, heard, in_guest, listen
 
 pytestmark = pytest.mark.hearth_only
-SMALL = 'name = "{name}"\nkernel = "/guests/{name}"\nmemory = {memory}\nvcpus = 1\non_crash = "preserve"\non_poweroff = "preserve"\n'
+SMALL = 'name = "{name}"\nkernel = "/guests/{name}"\nmemory = {memory}\nvcpus = {vcpus}\non_crash = "preserve"\non_poweroff = "preserve"\n'
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def nobody_else_stays(dom0):
         dom0.run(f"xl destroy {name}")
 
 
-def start(dom0, name, memory=8):
-    dom0.check(f"cat >/tmp/{name}.cfg <<'END'\n{SMALL.format(name=name, memory=memory)}\nEND\nxl create -p /tmp/{name}.cfg", timeout=60)
+def start(dom0, name, memory=8, vcpus=1):
+    dom0.check(f"cat >/tmp/{name}.cfg <<'END'\n{SMALL.format(name=name, memory=memory, vcpus=vcpus)}\nEND\nxl create -p /tmp/{name}.cfg", timeout=60)
     listen(dom0, name)
 
 
@@ -67,6 +67,25 @@ def test_guest_that_floods_domain_0_is_ended_in_the_middle(dom0):
         after = pages_beside_witness(dom0)
         assert before is None or after == before
         before = after
+
+
+# Of those that test_attacks.py runs as Domain 0: what they try needs no privileges.
+ADVERSARIAL = ["cpu", "descriptors", "entry", "first_states", "table_writes", "tables", "vcpus"]
+
+
+def test_adversarial_guests_harm_nobody_and_end_in_the_middle(dom0):
+    before = None
+    for name in ADVERSARIAL:
+        start(dom0, name, memory=32, vcpus=4)
+        said = heard(dom0, name, f"GUEST {name}:", since="^")
+        assert f"GUEST {name}: ok" in said, said
+        dom0.check(f"xl destroy {name}")
+        before = before or pages_beside_witness(dom0)
+    for name in ADVERSARIAL:
+        start(dom0, name, memory=32, vcpus=4)
+        dom0.check(f"sleep 0.3; xl destroy {name}")
+    all_are_well(dom0)
+    assert pages_beside_witness(dom0) == before
 
 
 # Words of a configuration that cannot be, and what xl says.

@@ -4,6 +4,8 @@ set(CMAKE_C_FLAGS_RELEASE "")
 find_file(libcxx_headers expected PATHS /usr/lib/llvm-19/include/c++/v1 NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH REQUIRED)
 cmake_path(GET libcxx_headers PARENT_PATH libcxx_headers)
 
+# Off: links in a second, for those who build many images (tests/mutants/).
+option(HEARTH_WHOLE_PROGRAM "Optimise the hypervisor as one program" ON)
 add_library(hearth_freestanding INTERFACE)
 # PIC addressing because the image lies at slot 261 of the address space, out of reach of the
 # sign-extended 32-bit addresses that -mcmodel=kernel produces; the link address is still fixed.
@@ -12,7 +14,8 @@ target_compile_options(hearth_freestanding INTERFACE
   -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mno-implicit-float
   -mstack-alignment=8 -fno-stack-protector -fno-asynchronous-unwind-tables -fno-omit-frame-pointer
   -ffunction-sections -fdata-sections -O2 -g
-  $<$<COMPILE_LANGUAGE:CXX>:-flto -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${HEARTH_WHOLE_PROGRAM}>>:-flto>
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
     -nostdinc++ -isystem${CMAKE_SOURCE_DIR}/tools/freestanding -isystem${libcxx_headers}
     -idirafter/usr/include/x86_64-linux-gnu -idirafter/usr/include>)
 

@@ -332,7 +332,7 @@ def test_system(tally, pattern, slow):
 def test(options):
     setup()
     os.makedirs(os.path.join(BUILD, "logs"), exist_ok=True)
-    begun, tally, kinds = time.monotonic(), Tally(), ("unit", "race", "checks", "fuzz", "system", "tidy")
+    begun, tally, kinds = time.monotonic(), Tally(), ("unit", "race", "checks", "fuzz", "system", "tidy", "mutants")
     chosen = options.pattern
     if chosen in ("", "checks"):
         test_checks(tally)
@@ -344,6 +344,9 @@ def test(options):
         test_fuzz(tally)
     if chosen in ("", "tidy"):
         test_tidy(tally)
+    if chosen == "mutants":
+        import mutants
+        tally.step("mutants: set-up", lambda: mutants.test_mutants(tally))
     if chosen in ("", "system") or chosen not in kinds:
         test_system(tally, "" if chosen in kinds else chosen, options.slow)
     print(f"\nSummary after {time.monotonic() - begun:.0f} s:")

@@ -188,9 +188,7 @@ syscall_entry:
         xor     %ebp, %ebp
         mov     %rsp, %rdi
         call    guest_syscall
-        test    %al, %al
-        jz      return_to_guest
-// A hypercall, or a resumption that rcx and r11 agree with: the short way out. Checked in C++: rip canonical, flat selectors.
+// The short way out for who expects rcx and r11 to be lost. Checked in C++: rip canonical, flat selectors.
         mov     %rsp, %rdi
         call    prepare_return_to_guest
         test    %al, %al

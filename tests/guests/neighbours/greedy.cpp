@@ -12,15 +12,6 @@ using namespace hearth::abi;
 
 namespace {
 
-constexpr int64_t perm = -1, inval = -22, nospc = -28;
-constexpr uint16_t self = 0x7ff0, domain_0 = 0;
-
-template <class Operation>
-int64_t call(Hypercall number, Operation operation, void const* argument, uint64_t count = 1) {
-    return hypercall(number, static_cast<uint64_t>(operation), reinterpret_cast<uint64_t>(argument),
-                     count);
-}
-
 /// Each control operation, on itself and on Domain 0.
 void control() {
     for (uint32_t command = 0; command < 100; ++command) {
@@ -40,9 +31,9 @@ void control() {
     }
     EXPECT(hypercall(Hypercall::console_io, 0, 5, "greed") == perm);
     SchedRemoteShutdown shutdown{domain_0, 0, 0};
-    EXPECT(call(Hypercall::sched_op, SchedOperation::remote_shutdown, &shutdown) == perm);
+    EXPECT(operation(Hypercall::sched_op, SchedOperation::remote_shutdown, &shutdown) == perm);
     BindPirq line{1, 0, 0};
-    EXPECT(call(Hypercall::event_channel_op, EventOperation::bind_pirq, &line) == perm);
+    EXPECT(operation(Hypercall::event_channel_op, EventOperation::bind_pirq, &line) == perm);
 }
 
 /// Domain 0's frames, by each way that a frame number goes in. It has the lowest of them.
@@ -59,9 +50,9 @@ void memory_of_others() {
         EXPECT(mmuext(MmuExtCommand::clear_page, frame) < 0);
     }
     MemoryReservation give{reinterpret_cast<uint64_t>(place), 1, 0, 0, domain_0, {}};
-    EXPECT(call(Hypercall::memory_op, MemoryOperation::decrease_reservation, &give) == perm);
-    EXPECT(call(Hypercall::memory_op, MemoryOperation::populate_physmap, &give) == perm);
-    EXPECT(call(Hypercall::memory_op, MemoryOperation::machine_memory_map, &give) == perm);
+    EXPECT(operation(Hypercall::memory_op, MemoryOperation::decrease_reservation, &give) == perm);
+    EXPECT(operation(Hypercall::memory_op, MemoryOperation::populate_physmap, &give) == perm);
+    EXPECT(operation(Hypercall::memory_op, MemoryOperation::machine_memory_map, &give) == perm);
 }
 
 /// No more memory than it was given.
@@ -72,14 +63,15 @@ void memory_limit() {
         for (uint64_t i = 0; i < 512; ++i)
             frames[i] = start_info->page_count + i; // their numbers here
         MemoryReservation more{reinterpret_cast<uint64_t>(frames), 512, 0, 0, self, {}};
-        int64_t const done = call(Hypercall::memory_op, MemoryOperation::populate_physmap, &more);
+        int64_t const done =
+            operation(Hypercall::memory_op, MemoryOperation::populate_physmap, &more);
         if (done <= 0)
             break;
         got += done;
     }
     EXPECT(got < 1024);
     MemoryReservation huge{reinterpret_cast<uint64_t>(frames), ~uint64_t{0} >> 8, 9, 0, self, {}};
-    EXPECT(call(Hypercall::memory_op, MemoryOperation::populate_physmap, &huge) <= 0);
+    EXPECT(operation(Hypercall::memory_op, MemoryOperation::populate_physmap, &huge) <= 0);
 }
 
 /// All ports that there are, for Domain 0 to bind; then there are none.
@@ -88,14 +80,16 @@ void event_channels() {
     uint64_t got = 0;
     for (; result == 0 && got < 1 << 18; ++got) {
         AllocUnbound port{self, domain_0, 0};
-        result = call(Hypercall::event_channel_op, EventOperation::alloc_unbound, &port);
+        result = operation(Hypercall::event_channel_op, EventOperation::alloc_unbound, &port);
     }
     EXPECT(result == nospc && got > 500);
     AllocUnbound for_domain_0{domain_0, self, 0};
-    EXPECT(call(Hypercall::event_channel_op, EventOperation::alloc_unbound, &for_domain_0) == perm);
+    EXPECT(operation(Hypercall::event_channel_op, EventOperation::alloc_unbound, &for_domain_0) ==
+           perm);
     for (uint32_t port = 0; port < 200; ++port) {
         BindInterdomain stolen{domain_0, 0, port, 0};
-        EXPECT(call(Hypercall::event_channel_op, EventOperation::bind_interdomain, &stolen) < 0);
+        EXPECT(operation(Hypercall::event_channel_op, EventOperation::bind_interdomain, &stolen) <
+               0);
     }
 }
 
@@ -109,7 +103,7 @@ void grants() {
         setup.domain = self;
         setup.frame_count = wanted;
         setup.frames = reinterpret_cast<uint64_t>(frames);
-        if (call(Hypercall::grant_table_op, GrantOperation::setup_table, &setup) != 0 ||
+        if (operation(Hypercall::grant_table_op, GrantOperation::setup_table, &setup) != 0 ||
             setup.status != GrantStatus::okay)
             break;
         count = wanted;
@@ -132,7 +126,8 @@ void grants() {
         map.flags = grant_map::host;
         map.reference = reference;
         map.domain = domain_0;
-        int64_t const result = call(Hypercall::grant_table_op, GrantOperation::map_grant_ref, &map);
+        int64_t const result =
+            operation(Hypercall::grant_table_op, GrantOperation::map_grant_ref, &map);
         EXPECT(result < 0 || map.status != GrantStatus::okay);
     }
 }

@@ -18,7 +18,7 @@
         .text
         .globl guest_entry
 guest_entry:
-        lea     guest_stack_end(%rip), %rsp
+        lea     first_stack_end(%rip), %rsp
         mov     %rsi, %rdi
         xor     %ebp, %ebp
         call    guest_start
@@ -40,7 +40,7 @@ guest_entry:
         .globl trap_stubs
 trap_stubs:
         .set v, 0
-        .rept 32
+        .rept 256
         .if (v == 8) || (v >= 10 && v <= 14) || (v == 17) || (v == 21)
         TRAP v, 1
         .else
@@ -49,7 +49,11 @@ trap_stubs:
         .set v, v + 1
         .endr
 
+        .globl trap_common
 trap_common:
+        pushfq                          // as the hypervisor left them
+        popq    handler_flags(%rip)
+        cld
         push    %rax
         push    %rcx
         push    %rdx
@@ -118,30 +122,37 @@ nmi_entry:                              // counted, and back
 failsafe_entry:
         pop     %rcx
         pop     %r11
-        add     $32, %rsp               // ds, es, fs, gs
+        popq    failsafe_selectors(%rip)
+        popq    failsafe_selectors+8(%rip)
+        popq    failsafe_selectors+16(%rip)
+        popq    failsafe_selectors+24(%rip)
         push    $0
-        push    $255
+        push    $0x110
         jmp     trap_common
 
-// bool probe(void (*function)(void*), void* argument): false if it trapped; the trap handler returns to probe_failed.
-        .globl probe, probe_failed
-probe:
+// bool attempt_call(void (*function)(void*), void* argument, uint64_t* recover): false if it trapped. The trap handler then
+// returns to attempt_failed on the stack that *recover names. Attempts nest.
+        .globl attempt_call, attempt_failed
+attempt_call:
         push    %rbx
         push    %rbp
         push    %r12
         push    %r13
         push    %r14
         push    %r15
-        mov     %rsp, probe_stack(%rip)
+        push    (%rdx)
+        push    %rdx
+        mov     %rsp, (%rdx)
         mov     %rdi, %rax
         mov     %rsi, %rdi
         call    *%rax
         mov     $1, %eax
         jmp     1f
-probe_failed:
-        mov     probe_stack(%rip), %rsp
+attempt_failed:
         xor     %eax, %eax
-1:      pop     %r15
+1:      pop     %rdx
+        pop     (%rdx)
+        pop     %r15
         pop     %r14
         pop     %r13
         pop     %r12
@@ -149,17 +160,84 @@ probe_failed:
         pop     %rbx
         ret
 
+// void enter_user(UserEntry const* entry, uint64_t* saved_stack): the trap handler comes back to user_left on that stack.
+// UserEntry: rip, rsp, flags, cs, ss, rbx, rdi.
+        .globl enter_user, user_left, user_start, user_done
+enter_user:
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        mov     %rsp, (%rsi)
+        pushq   32(%rdi)
+        pushq   8(%rdi)
+        pushq   16(%rdi)
+        pushq   24(%rdi)
+        pushq   (%rdi)
+        push    $0
+        push    $0
+        push    $0
+        push    $0
+        mov     40(%rdi), %rbx
+        mov     48(%rdi), %rdi
+        mov     $23, %eax
+        syscall
+        ud2
+user_left:
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        ret
+// In user mode: rbx(rdi), and then the trap that says that it is done.
+user_start:
+        call    *%rbx
+user_done:
+        ud2
+
+// The callbacks for `syscall` and `sysenter` from user mode: as traps with numbers of their own.
+        .globl syscall_entry, syscall32_entry, sysenter_entry
+        .macro CALLBACK vector
+        pop     %rcx
+        pop     %r11
+        push    $0
+        push    $\vector
+        jmp     trap_common
+        .endm
+syscall_entry:
+        CALLBACK 0x100
+syscall32_entry:
+        CALLBACK 0x101
+sysenter_entry:
+        CALLBACK 0x102
+
+// A further vCPU begins here.
+        .globl vcpu_entry
+vcpu_entry:
+        xor     %ebp, %ebp
+        call    vcpu_started
+        ud2
+
         .balign 4096
         .globl hypercall_page
 hypercall_page:
         .skip 4096
         .bss
-        .balign 4096
-guest_stack:
+        .balign 65536
+        .globl first_stack
+first_stack:                            // VcpuBlock at its start; see pv/traps.h
         .skip 65536
-guest_stack_end:
-        .globl probe_stack
-probe_stack:
-        .skip 8
+first_stack_end:
+        .globl nmi_count
 nmi_count:
+        .skip 8
+        .globl failsafe_selectors       // ds, es, fs, gs
+failsafe_selectors:
+        .skip 32
+        .globl handler_flags
+handler_flags:
         .skip 8

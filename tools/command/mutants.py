@@ -1,0 +1,88 @@
+"""./hearth test mutants: Hearth with one check removed at a time. The adversarial case that tests/mutants/ names must notice; a mutant that it
+does not notice is a test that cannot fail, or a check that nobody needs."""
+import os
+import re
+import shutil
+import subprocess
+import time
+import tomllib
+
+import commands
+import machine
+from machine import BUILD, ROOT
+
+TREE = os.path.join(BUILD, "mutants/tree")
+FINE = re.compile(r"^GUEST \w+: ok$", re.M)
+
+
+def listed():
+    with open(os.path.join(ROOT, "tests/mutants/mutants.toml"), "rb") as file:
+        return tomllib.load(file)["mutant"]
+
+
+def put(path, text):
+    """Writes only what differs, so that little is compiled again."""
+    if not os.path.exists(path) or open(path, "rb").read() != text:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(text)
+
+
+def copy_tree():
+    """The tree as it is, in build/mutants/tree."""
+    names = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "src", "tools", "tests/guests",
+                            "CMakeLists.txt", "CMakePresets.json"], check=True, capture_output=True, text=True, cwd=ROOT).stdout.split()
+    for name in names:
+        source, target = os.path.join(ROOT, name), os.path.join(TREE, name)
+        if os.path.exists(source):
+            put(target, open(source, "rb").read())
+            shutil.copymode(source, target)
+    os.makedirs(os.path.join(TREE, "build"), exist_ok=True)
+    if not os.path.islink(os.path.join(TREE, "build/decompress")):
+        os.symlink(os.path.join(BUILD, "decompress"), os.path.join(TREE, "build/decompress"))
+    if not os.path.exists(os.path.join(TREE, "build/hypervisor/build.ninja")):
+        commands.quietly(["cmake", "--preset", "hypervisor", "-DHEARTH_WHOLE_PROGRAM=OFF"], "configure-mutants", "cmake", cwd=TREE)
+
+
+def build(what):
+    commands.quietly(["cmake", "--build", os.path.join(TREE, "build/hypervisor"), "--target", "image", "-j2"], "build-mutants", f"building {what}")
+
+
+def boot(noticed_by, cpus=2, seconds=40):
+    """What the machine says, until it ends or for so long."""
+    guest, case = noticed_by.split(".")
+    command = machine.qemu_command(kernel=f"{BUILD}/guests/{guest} case={case}", initrd="", disk="none", net="none", memory=512, cpus=cpus,
+                                   image=os.path.join(TREE, "build/hearth"), cmdline="dom0_max_vcpus=4",
+                                   extra=["-no-reboot", "-serial", "stdio"])
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
+        return done.stdout.decode(errors="replace").replace("\r", "")
+    except subprocess.TimeoutExpired:
+        return "nothing more came"
+
+
+def test_mutants(tally):
+    commands.configure_and_build("hypervisor")
+    copy_tree()
+    build("Hearth")
+    for case in sorted({mutant["noticed_by"] for mutant in listed()}):
+        if not FINE.search(boot(case)):
+            raise commands.Failure(f"{case} fails on Hearth as it is")
+    for number, mutant in enumerate(listed(), 1):
+        begun = time.monotonic()
+        path = os.path.join(TREE, mutant["file"])
+        whole = open(os.path.join(ROOT, mutant["file"]), encoding="utf-8").read()
+        name = f"mutant {number}, {mutant['file']}: {mutant['search'].strip().splitlines()[0][:60]}"
+        if whole.count(mutant["search"]) != 1:
+            tally.add(0, 1, f"{name} (stands there {whole.count(mutant['search'])} times)", 0)
+            continue
+        put(path, whole.replace(mutant["search"], mutant["replace"]).encode())
+        try:
+            build(name)
+            noticed = not FINE.search(boot(mutant["noticed_by"], mutant.get("cpus", 2)))
+            tally.add(int(noticed), int(not noticed), f"{name} ({mutant['noticed_by']})", time.monotonic() - begun,
+                      "" if noticed else ": not noticed")
+        except commands.Failure as failure:
+            tally.add(0, 1, f"{name} ({failure})", time.monotonic() - begun)
+        finally:
+            put(path, whole.encode())
