@@ -146,10 +146,10 @@ void debug_registers_are_the_vcpus_own() {
             n,
             [](void*) {
                 Watch const watch{&watched, on_writes | of_8_bytes};
-                while (race_goes_on()) {
+                do {
                     *static_cast<uint64_t volatile*>(&watched) = 1;
                     yield();
-                }
+                } while (race_goes_on());
                 EXPECT(Watch::hits != 0);
             },
             nullptr);

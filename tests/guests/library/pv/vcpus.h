@@ -34,12 +34,14 @@ void race(uint64_t milliseconds, A&& mine, B&& theirs) {
         start_on(
             n,
             [](void* f) {
-                while (race_goes_on())
+                do
                     (*static_cast<std::remove_reference_t<B>*>(f))();
+                while (race_goes_on());
             },
             const_cast<void*>(static_cast<void const*>(&theirs)));
-    while (race_goes_on())
+    do
         mine();
+    while (race_goes_on());
     for (unsigned n = 1; n < vcpu_count(); ++n)
         join(n);
 }
