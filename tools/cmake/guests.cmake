@@ -1,7 +1,7 @@
-# Test guests: small PV kernels, build/guests/NAME. Those in neighbours/ run beside Domain 0.
+# Test guests: small PV kernels, build/guests/NAME. Those in neighbours/ run beside Domain 0; those in bench/ are timed.
 set(guest_library ${CMAKE_SOURCE_DIR}/tests/guests/library)
 file(GLOB guest_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/guests/*.cpp
-  ${CMAKE_SOURCE_DIR}/tests/guests/neighbours/*.cpp)
+  ${CMAKE_SOURCE_DIR}/tests/guests/neighbours/*.cpp ${CMAKE_SOURCE_DIR}/bench/*.cpp)
 add_library(guest_objects OBJECT ${guest_library}/start.S ${guest_library}/guest.cpp)
 target_include_directories(guest_objects PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests/guests)
 target_compile_options(guest_objects PRIVATE -ffreestanding -fno-pie -mcmodel=kernel -mno-red-zone -mno-sse -O1
