@@ -268,8 +268,8 @@ void note_entry_changed(Domain& domain, Pte const* slot) {
     if (!shadow) [[likely]]
         return;
     Mfn const table = mfn_of(slot);
-    shadow->entry_changed(
-        table, static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte)));
+    shadow->entry_changed(table,
+                          static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte)));
     note_written(domain, table);
 }
 

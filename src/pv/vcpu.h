@@ -76,6 +76,8 @@ struct PvVcpu final : Vcpu {
 };
 
 inline PvVcpu& pv_vcpu(Vcpu& vcpu) { return static_cast<PvVcpu&>(vcpu); }
+/// The thread being a vCPU's.
+inline PvVcpu& pv_vcpu(Thread& thread) { return static_cast<PvVcpu&>(thread); }
 PvVcpu& current();
 
 /// CPUs that ran them last forget them; they must have parked. What a CPU is looking at just now

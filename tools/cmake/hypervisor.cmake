@@ -10,7 +10,7 @@ add_library(hearth_freestanding INTERFACE)
 target_compile_options(hearth_freestanding INTERFACE
   -ffreestanding -fpie -mcmodel=small -fvisibility=hidden -fdirect-access-external-data
   -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mno-implicit-float
-  -mstack-alignment=8 -fno-stack-protector -fno-asynchronous-unwind-tables -fno-omit-frame-pointer
+  -mstack-alignment=8 -fno-stack-protector -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-jump-tables
   -ffunction-sections -fdata-sections -O2 -g
   $<$<COMPILE_LANGUAGE:CXX>:-flto -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
     -nostdinc++ -isystem${CMAKE_SOURCE_DIR}/tools/freestanding -isystem${libcxx_headers}
