@@ -14,11 +14,10 @@ constexpr uint64_t bits(uint64_t v, unsigned low, unsigned width) {
 
 /// Bounds an index that a guest chose, also under speculation: 0 when out of range.
 inline uint64_t clamp_index(uint64_t index, uint64_t size) {
-    // All ones when index < size. The empty asm keeps the optimiser from turning this into a
-    // branch.
-    uint64_t mask =
-        static_cast<uint64_t>((static_cast<__int128>(index) - static_cast<__int128>(size)) >> 127);
-    asm("" : "+r"(mask));
+    // All ones when index < size, by the carry. In C++ the optimiser, which sees the comparison
+    // before, would know the answer and leave nothing for a processor that guessed wrong.
+    uint64_t mask;
+    asm("cmp %2, %1\n\tsbb %0, %0" : "=r"(mask) : "r"(index), "re"(size) : "cc");
     return index & mask;
 }
 

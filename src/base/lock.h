@@ -34,9 +34,13 @@ enum class Rank : uint8_t {
 /// What a CPU does while it waits for another: owned by memory/, which serves TLB flushes
 /// meanwhile.
 void wait_politely();
-void note_lock_taken(Rank rank);
-void note_second_lock_taken(Rank rank);
-void note_lock_released(Rank rank);
+/// A lock's rank as one bit of what a CPU holds.
+using RankBit = uint32_t;
+constexpr RankBit bit_of(Rank rank) { return RankBit{1} << static_cast<unsigned>(rank); }
+void note_lock_taken(RankBit rank);
+void note_second_lock_taken(RankBit rank);
+void note_lock_released(RankBit rank);
+void check_no_lock_held();
 
 #ifdef NDEBUG
 inline constexpr bool check_lock_ranks = false;
@@ -46,10 +50,10 @@ inline constexpr bool check_lock_ranks = true;
 
 class [[clang::capability("mutex")]] SpinLock {
     std::atomic<bool> taken_{false};
-    Rank rank_;
+    RankBit rank_;
 
 public:
-    constexpr explicit SpinLock(Rank rank) : rank_{rank} {}
+    constexpr explicit SpinLock(Rank rank) : rank_{bit_of(rank)} {}
     SpinLock(SpinLock const&) = delete;
     SpinLock& operator=(SpinLock const&) = delete;
 

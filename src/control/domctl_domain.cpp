@@ -138,7 +138,7 @@ Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op) {
 
 Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op) {
     set_body(op, abi::DomctlTscInfo{.mode = 0,
-                                    .khz = static_cast<uint32_t>(tsc_hertz() / 1000),
+                                    .khz = tsc_kilohertz(),
                                     .incarnation = d.settings.tsc_incarnation,
                                     .padding = 0,
                                     .elapsed = 0});

@@ -106,10 +106,10 @@ Result<int64_t> take_down(Context& c, Vcpu& v) {
     if (v.online.exchange(false)) {
         v.periodic.stop();
         v.singleshot.stop();
-        if (&v != &c.vcpu) {
-            wake(v);
-            kick(v);
-        }
+        if (&v == &c.vcpu)
+            v.demand(attention::border);
+        else
+            call_to_border(v);
     }
     return 0;
 }

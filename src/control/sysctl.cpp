@@ -54,7 +54,7 @@ void describe_machine(abi::Sysctl& op) {
     info.cpu_count = cpus;
     info.max_cpu_id = cpus - 1;
     info.node_count = 1;
-    info.cpu_khz = static_cast<uint32_t>(tsc_hertz() / 1000);
+    info.cpu_khz = tsc_kilohertz();
     info.capabilities = abi::physinfo_pv | abi::physinfo_grants_v1 | abi::physinfo_grants_v2;
     // In the order of the processor's own words, of which the first are these two.
     info.hardware_capabilities[0] = arch::cpuid(1).edx;

@@ -21,12 +21,25 @@ struct Text {
 };
 
 template <size_t Size>
-Result<int64_t> give_text(uint64_t argument, std::string_view text) {
+[[gnu::noinline]] Result<int64_t> give_text(uint64_t argument, std::string_view text) {
     TRY(GuestPointer<Text<Size>>{argument}.write(Text<Size>{text}));
     return 0;
 }
 
-Result<int64_t> features(Context& c, uint64_t argument) {
+[[gnu::noinline]] Result<int64_t> compile_info(uint64_t argument) {
+    abi::CompileInfo info{};
+    auto const put = [](auto& field, std::string_view text) {
+        std::copy_n(text.data(), std::min(text.size(), sizeof field - 1), field);
+    };
+    put(info.compiler, "clang " __clang_version__);
+    put(info.compiled_by, "hearth");
+    put(info.domain, "hearth");
+    put(info.date, "reproducible");
+    TRY(GuestPointer<abi::CompileInfo>{argument}.write(info));
+    return 0;
+}
+
+[[gnu::noinline]] Result<int64_t> features(Context& c, uint64_t argument) {
     GuestPointer<abi::FeatureInfo> const pointer{argument};
     abi::FeatureInfo info = TRY(pointer.read());
     if (info.index != 0)
@@ -54,18 +67,8 @@ Result<int64_t> do_xen_version(Context& c, uint32_t command, uint64_t argument) 
         return 4 << 16 | 17;
     case VersionOperation::extra_version:
         return give_text<16>(argument, ".0-hearth");
-    case VersionOperation::compile_info: {
-        abi::CompileInfo info{};
-        auto const put = [](auto& field, std::string_view text) {
-            std::copy_n(text.data(), std::min(text.size(), sizeof field - 1), field);
-        };
-        put(info.compiler, "clang " __clang_version__);
-        put(info.compiled_by, "hearth");
-        put(info.domain, "hearth");
-        put(info.date, "reproducible");
-        TRY(GuestPointer<abi::CompileInfo>{argument}.write(info));
-        return 0;
-    }
+    case VersionOperation::compile_info:
+        return compile_info(argument);
     case VersionOperation::capabilities:
         return give_text<1024>(argument, "xen-3.0-x86_64 ");
     case VersionOperation::changeset:

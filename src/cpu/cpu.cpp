@@ -4,6 +4,8 @@
 #include "base/lock.h"
 #include "console/log.h"
 
+#include <bit>
+
 namespace hearth {
 namespace {
 constinit Cpu cpus[max_cpus]{};
@@ -20,31 +22,46 @@ void send_ipi(CpuMask targets, Ipi ipi) {
 }
 
 namespace {
-void note_taken(Rank rank, bool same_rank_allowed) {
-    Cpu& cpu = this_cpu();
-    uint8_t const wanted = static_cast<uint8_t>(rank);
-    uint8_t const held = cpu.held_count ? cpu.held_ranks[cpu.held_count - 1] : 0;
-    if (held > wanted || (held == wanted && !same_rank_allowed))
-        panic("lock of rank {} taken while holding rank {}", wanted, held);
-    if (cpu.held_count == sizeof cpu.held_ranks)
-        panic("too many locks held");
-    cpu.held_ranks[cpu.held_count++] = wanted;
+// What a CPU holds: a bit for each rank, and another one 32 above for a second lock of a rank.
+constexpr uint64_t second(RankBit rank) { return uint64_t{rank} << 32; }
+constexpr int number(uint64_t bits) { return static_cast<int>(std::bit_width(bits)) - 1; }
+
+[[gnu::cold, gnu::noinline]] void check_order(RankBit rank, uint64_t held, bool same_allowed) {
+    uint64_t const ranks = (held | held >> 32) & 0xffffffff;
+    if (ranks >= uint64_t{rank} << (same_allowed ? 1 : 0) || (held & second(rank)))
+        panic("lock of rank {} taken while holding rank {}", number(rank), number(ranks));
+}
+[[gnu::cold, gnu::noinline]] void release_second(RankBit rank, uint64_t& held) {
+    if (!(held & second(rank)))
+        panic("lock of rank {} released but not held", number(rank));
+    held &= ~second(rank);
 }
 } // namespace
 
-void note_lock_taken(Rank rank) { note_taken(rank, false); }
-void note_second_lock_taken(Rank rank) { note_taken(rank, true); }
+void note_lock_taken(RankBit rank) {
+    uint64_t& held = this_cpu().held_ranks;
+    if (held >= rank) [[unlikely]]
+        check_order(rank, held, false);
+    held |= rank;
+}
 
-void note_lock_released(Rank rank) {
-    Cpu& cpu = this_cpu();
-    for (unsigned i = cpu.held_count; i-- > 0;)
-        if (cpu.held_ranks[i] == static_cast<uint8_t>(rank)) {
-            for (unsigned j = i; j + 1 < cpu.held_count; ++j)
-                cpu.held_ranks[j] = cpu.held_ranks[j + 1];
-            --cpu.held_count;
-            return;
-        }
-    panic("lock of rank {} released but not held", static_cast<uint8_t>(rank));
+void note_second_lock_taken(RankBit rank) {
+    uint64_t& held = this_cpu().held_ranks;
+    check_order(rank, held, true);
+    held |= held & rank ? second(rank) : rank;
+}
+
+void note_lock_released(RankBit rank) {
+    uint64_t& held = this_cpu().held_ranks;
+    uint64_t const rest = held ^ rank;
+    if (rest > held) [[unlikely]] // it was not set
+        return release_second(rank, held);
+    held = rest;
+}
+
+void check_no_lock_held() {
+    if (check_lock_ranks && this_cpu().held_ranks) [[unlikely]]
+        panic("preemption point with a lock held");
 }
 
 } // namespace hearth

@@ -15,8 +15,7 @@ struct Cpu {
     uint32_t apic_id;
     uint32_t acpi_id;
     Thread* current;
-    uint8_t held_ranks[16];
-    unsigned held_count;
+    uint64_t held_ranks;     // of the locks that it holds; see cpu.cpp
     uint64_t idle_stack;     // lowest address of the stack that it started on
     uint64_t stack_top_word; // where sysenter finds the running vCPU's stack
 };

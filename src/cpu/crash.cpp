@@ -1,6 +1,7 @@
 #include "cpu/crash.h"
 
 #include "arch/apic.h"
+#include "arch/context.h"
 #include "arch/intrinsics.h"
 #include "arch/symbols.h"
 #include "console/console.h"
@@ -23,12 +24,14 @@ void print_address(uint64_t address) {
     log_error("  [{:016x}] {} + {:x}", address, symbol.name, symbol.offset);
 }
 
-/// Follows frame pointers on the hypervisor's own stack only.
-void print_stack_trace(uint64_t rip, uint64_t rbp) {
+/// Follows frame pointers on the hypervisor's own stack only, that of `rsp`: the first of them may
+/// be a guest's.
+void print_stack_trace(uint64_t rip, uint64_t rsp, uint64_t rbp) {
     log_error("Stack trace:");
     print_address(rip);
     for (unsigned depth = 0; depth < 24; ++depth) {
-        if (!layout::is_ours(rbp) || rbp % 8 != 0)
+        if (rbp < rsp || rbp >= align_down(rsp, arch::stack_size) + arch::stack_size - 16 ||
+            rbp % 8 != 0)
             return;
         auto const* const frame = reinterpret_cast<uint64_t const*>(rbp);
         if (!layout::is_ours(frame[1]))
@@ -91,15 +94,15 @@ void crash_report(Registers const& frame, std::string_view reason) {
     enter_crash();
     log_error("PANIC on CPU {}: {}", this_cpu_id(), reason);
     print_registers(frame);
-    print_stack_trace(frame.rip, frame.rbp);
+    print_stack_trace(frame.rip, frame.rsp, frame.rbp);
     finish_crash();
 }
 
 void panic_text(std::string_view text) {
     enter_crash();
     log_error("PANIC on CPU {}: {}", this_cpu_id(), text);
-    print_stack_trace(reinterpret_cast<uint64_t>(__builtin_return_address(0)),
-                      reinterpret_cast<uint64_t>(__builtin_frame_address(0)));
+    auto const frame = reinterpret_cast<uint64_t>(__builtin_frame_address(0));
+    print_stack_trace(reinterpret_cast<uint64_t>(__builtin_return_address(0)), frame, frame);
     finish_crash();
 }
 

@@ -245,8 +245,7 @@ void pause_domain(Domain& domain) {
         for (Vcpu* const v : vcpus)
             while (!is_parked(*v)) {
                 all_parked = false;
-                wake(*v);
-                kick(*v);
+                call_to_border(*v);
                 let_others_run();
             }
     }
@@ -257,10 +256,15 @@ void unpause_domain(Domain& domain) {
         start_vcpus(domain);
 }
 
-void send_nmi(Vcpu& vcpu) {
-    vcpu.nmi_pending = true;
+void call_to_border(Vcpu& vcpu) {
+    vcpu.demand(attention::border);
     wake(vcpu);
     kick(vcpu);
+}
+
+void send_nmi(Vcpu& vcpu) {
+    vcpu.nmi_pending = true;
+    call_to_border(vcpu);
 }
 
 void shutdown_domain(Domain& domain, uint32_t reason) {
@@ -270,8 +274,10 @@ void shutdown_domain(Domain& domain, uint32_t reason) {
     if (domain.shutdown.exchange(ShutdownState::shut_down) == ShutdownState::shut_down)
         return;
     for (unsigned i = 0; i < domain.vcpu_count; ++i)
-        if (domain.vcpus[i])
-            kick(*domain.vcpus[i]);
+        if (Vcpu* const v = domain.vcpus[i]) {
+            v->demand(attention::border);
+            kick(*v);
+        }
     domain_was_shut_down(domain);
 }
 

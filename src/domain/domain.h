@@ -129,6 +129,12 @@ private:
     [[nodiscard]] uint64_t clamp(uint64_t n) const;
 };
 
+/// Who asked: the calling vCPU, and the domain that it belongs to.
+struct Context {
+    Vcpu& vcpu;
+    Domain& domain;
+};
+
 /// Whether a vCPU has a context to run with. Only one caller at a time gets to give it one.
 enum class VcpuSetup : uint8_t { none, under_way, done };
 
@@ -136,6 +142,7 @@ struct Vcpu : Thread {
     Vcpu(Domain& owner, unsigned number);
 
     Domain& domain;
+    Context as_caller{*this, domain};
     unsigned const id;
     abi::VcpuInfo* info = nullptr;
     PageRef
@@ -161,6 +168,7 @@ struct Vcpu : Thread {
     [[nodiscard]] bool upcall_pending() const {
         return __atomic_load_n(&info->upcall_pending, __ATOMIC_ACQUIRE) != 0;
     }
+    [[nodiscard]] bool upcall_due() const { return upcall_pending() && !info->upcall_mask; }
     /// It parks at the border to the guest, and leaves what it sleeps in to get there.
     [[nodiscard]] bool must_stay_out() const {
         return !domain.may_run() || !online.load(std::memory_order_relaxed);
@@ -168,12 +176,6 @@ struct Vcpu : Thread {
 
 protected:
     ~Vcpu() = default;
-};
-
-/// Who asked: the calling vCPU, and the domain that it belongs to.
-struct Context {
-    Vcpu& vcpu;
-    Domain& domain;
 };
 
 /// Keeps a domain's structures in being across preemption points. Move-only; releases itself.
@@ -236,6 +238,9 @@ void drop_pin(Domain& domain, Mfn mfn);
 /// state is the architecture's. Counted. Not for the caller's own domain. May reschedule.
 void pause_domain(Domain& domain);
 void unpause_domain(Domain& domain);
+
+/// Has a vCPU look at its border whether it may go on: what says so has been changed.
+void call_to_border(Vcpu& vcpu);
 
 /// The guest made a mistake that it cannot survive: says why, with its registers, and stops it.
 void crash_domain(Domain& domain, std::string_view reason);

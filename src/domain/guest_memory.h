@@ -5,8 +5,10 @@
 // nothing is reached unchecked.
 #pragma once
 
+#include "arch/intrinsics.h"
 #include "base/address.h"
 #include "base/result.h"
+#include "memory/layout.h"
 
 #include <cstddef>
 #include <span>
@@ -22,6 +24,24 @@ concept Abi = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &&
 /// fault: an address is the hypervisor's, not mapped, or not writable.
 Result<> copy_from_guest(void* to, GuestAddress from, size_t size);
 Result<> copy_to_guest(GuestAddress to, void const* from, size_t size);
+
+/// One object of a size that is known: the short way.
+template <class T>
+Result<> copy_object(uint64_t guest, void* to, void const* from) {
+    if (!layout::guest_start_ok(guest))
+        return Errno::fault;
+    // SAFETY: the object lies outside the hypervisor; the copying survives faults.
+    size_t left;
+    if constexpr (sizeof(T) % 8 == 0)
+        left = arch::copy_guest_quads(to, from, sizeof(T) / 8);
+    else if constexpr (sizeof(T) % 4 == 0)
+        left = arch::copy_guest_longs(to, from, sizeof(T) / 4);
+    else
+        left = arch::copy_guest(to, from, sizeof(T));
+    if (left != 0) [[unlikely]]
+        return Errno::fault;
+    return {};
+}
 
 /// An array, or a single object, in guest memory.
 template <Abi T>
@@ -43,11 +63,19 @@ public:
 
     [[nodiscard]] Result<T> read(uint64_t index = 0) const {
         T value;
-        TRY(copy_from_guest(&value, TRY(element(index)), sizeof(T)));
+        TRY(read_to(value, index));
         return value;
     }
+    /// The same, to where it is wanted.
+    [[nodiscard]] Result<> read_to(T& value, uint64_t index = 0) const {
+        uint64_t const at = TRY(element(index)).raw();
+        auto const done = copy_object<T>(at, &value, reinterpret_cast<void const*>(at));
+        arch::written_by_assembly(value);
+        return done;
+    }
     [[nodiscard]] Result<> write(T const& value, uint64_t index = 0) const {
-        return copy_to_guest(TRY(element(index)), &value, sizeof(T));
+        uint64_t const at = TRY(element(index)).raw();
+        return copy_object<T>(at, reinterpret_cast<void*>(at), &value);
     }
     [[nodiscard]] Result<> write_many(std::span<T const> values, uint64_t index = 0) const {
         return copy_to_guest(TRY(element(index)), values.data(), values.size_bytes());

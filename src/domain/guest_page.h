@@ -10,5 +10,8 @@ namespace hearth {
 /// become a page table. inval. Owned here, provided by the guest mode's folder.
 Result<Mfn> hold_writable_page(Domain& domain, uint64_t frame);
 void release_writable_page(Domain& domain, Mfn mfn);
+/// The same for who holds a reference to the frame anyway.
+Result<> hold_writable_use(Domain& domain, Mfn mfn);
+void release_writable_use(Domain& domain, Mfn mfn);
 
 } // namespace hearth

@@ -377,7 +377,8 @@ DecodeStatus Decoder::run() {
     out_.form = row.form;
     out_.lockable = (row.traits & lockable) != 0 && out_.memory;
     out_.repeat = repeat_prefix_ && row.form == Form::string;
-    take_immediate();
+    if (row.form != Form::rm_register && row.form != Form::registers)
+        take_immediate();
     if (exhausted_)
         return ran_out();
     out_.length = static_cast<uint8_t>(position_);

@@ -5,6 +5,8 @@
 
 #include "emulate/decode.h"
 
+#include <optional>
+
 namespace hearth::emulate {
 
 /// What the caller lets the instruction be. Whatever else the guest's bytes turn out to hold, by
@@ -35,6 +37,16 @@ struct Outcome {
 /// Emulates the instruction at rip. `registers` changes only when the outcome is done or again; rip
 /// then may become non-canonical, as it may on hardware, so do not return with sysret unchecked.
 Outcome run(Registers& registers, CodeSize size, Environment& environment, Permitted permitted);
+
+/// A 64-bit register, or an immediate, stored where a base register and a displacement say: how
+/// kernels write entries.
+struct PlainStore {
+    uint64_t address, value;
+    unsigned length; // of the instruction
+};
+/// That of the 64-bit instruction that begins with these bytes, if it is one. Segment bases, an
+/// index or another size make it another instruction.
+std::optional<PlainStore> plain_store(uint64_t bytes, Registers const& registers);
 
 /// The instruction at rip, fetched and decoded, for callers that choose by its kind.
 Access<Instruction> fetch_instruction(Registers const& registers, CodeSize size,

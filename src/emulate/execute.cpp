@@ -30,6 +30,10 @@ constexpr unsigned present = 1u << 7;
 
 } // namespace
 
+uint64_t general_register(Registers const& registers, unsigned number) {
+    return registers.*by_number[number & 15];
+}
+
 uint64_t& Execution::general(unsigned number) { return registers.*by_number[number & 15]; }
 
 uint64_t Execution::get(unsigned number, unsigned size) {

@@ -1,4 +1,4 @@
-// Between the parts of the executor: one instruction under way, on a copy of the registers.
+// Between the parts of the executor: one instruction under way.
 #pragma once
 
 #include "emulate/arithmetic.h"
@@ -10,16 +10,19 @@ namespace hearth::emulate {
 inline constexpr unsigned repeat_limit = 64;
 inline constexpr unsigned exchange_limit = 64;
 
+/// A general register by its number in ModRM and REX.
+uint64_t general_register(Registers const& registers, unsigned number);
+
 class Execution {
 public:
-    Registers registers; // the copy; the caller's are replaced when all went well
+    Registers& registers; // the caller keeps what they were, for when it fails
     Instruction const& instruction;
     Environment& environment;
     CodeSize code_size;
     bool again = false; // leave rip where it is
     bool halted = false;
 
-    Execution(Registers const& from, Instruction const& of, Environment& with, CodeSize size)
+    Execution(Registers& from, Instruction const& of, Environment& with, CodeSize size)
         : registers{from}, instruction{of}, environment{with}, code_size{size} {}
 
     /// A general register by its number in ModRM and REX.

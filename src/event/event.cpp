@@ -79,15 +79,20 @@ Result<uint32_t> bind_pirq(Domain& d, abi::BindPirq const& request) {
     return number;
 }
 
-Result<uint32_t> alloc_unbound(Context& c, abi::AllocUnbound const& request) {
-    DomainRef const target = TRY(target_domain(c, request.dom));
-    Domain& d = *target;
+Result<uint32_t> allocate_for(Domain& d, DomainId remote) {
     LockGuard guard{d.events->lock};
     uint32_t const number = TRY(d.events->allocate());
     Port& port = *d.events->find(number);
     port.state = State::unbound;
-    port.remote_domain = request.remote_dom == domid_self ? c.domain.id : request.remote_dom;
+    port.remote = Remote{remote, 0};
     return number;
+}
+Result<uint32_t> alloc_unbound(Context& c, abi::AllocUnbound const& request) {
+    DomainId const remote = request.remote_dom == domid_self ? c.domain.id : request.remote_dom;
+    if (request.dom == domid_self) // oneself needs no reference
+        return allocate_for(c.domain, remote);
+    DomainRef const target = TRY(target_domain(c, request.dom));
+    return allocate_for(*target, remote);
 }
 
 /// Both ends' locks, lower domain first; one if they are the same.
@@ -121,16 +126,15 @@ Result<uint32_t> bind_interdomain(Context& c, abi::BindInterdomain const& reques
     TwoLocks locks{c.domain, *remote};
     uint32_t const number = TRY(c.domain.events->allocate());
     Port* const other = remote->events->find(request.remote_port);
-    if (!other || other->state != State::unbound || other->remote_domain != c.domain.id) {
+    if (!other || other->state != State::unbound || !other->remote.is({c.domain.id, 0})) {
         c.domain.events->release(number);
         return Errno::inval;
     }
     Port& mine = *c.domain.events->find(number);
     mine.state = State::interdomain;
-    mine.remote_domain = remote_id;
-    mine.remote_port = request.remote_port;
+    mine.remote = Remote{remote_id, request.remote_port};
     other->state = State::interdomain;
-    other->remote_port = number;
+    other->remote = Remote{c.domain.id, number};
     // Signals may have been lost while nobody listened.
     c.domain.events->set_pending(number, mine);
     return number;
@@ -142,12 +146,14 @@ Result<> close_interdomain(Domain& d, uint32_t number, DomainId remote_id) {
         return Errno::inval;
     TwoLocks locks{d, *remote};
     Port* const port = d.events->find(number);
-    if (!port || port->state != State::interdomain || port->remote_domain != remote_id)
+    if (!port || port->state != State::interdomain)
         return Errno::again;
-    Port& other = *remote->events->find(port->remote_port);
+    Remote const end = port->remote.get();
+    if (end.domain != remote_id)
+        return Errno::again;
+    Port& other = *remote->events->find(end.port);
     other.state = State::unbound;
-    other.remote_domain = d.id;
-    other.remote_port = 0;
+    other.remote = Remote{d.id, 0};
     d.events->release(number);
     return {};
 }
@@ -167,7 +173,7 @@ Result<> try_close(Domain& d, uint32_t number) {
     if (closed.state == State::pirq)
         pirq_unbound(d, closed.number);
     if (closed.state == State::interdomain)
-        return close_interdomain(d, number, closed.remote_domain);
+        return close_interdomain(d, number, closed.remote.get().domain);
     return {};
 }
 
@@ -179,33 +185,42 @@ Result<> close(Domain& d, uint32_t number) {
     }
 }
 
-Result<> send(Domain& d, uint32_t number) {
-    DomainId remote_domain;
-    uint32_t remote_port;
-    {
-        LockGuard guard{d.events->lock};
-        Port& port = *TRY(used(*d.events, number));
-        if (port.state == State::ipi) {
-            d.events->set_pending(number, port);
-            return {};
-        }
-        if (port.state == State::unbound)
-            return {}; // nobody listens yet
-        if (port.state != State::interdomain)
-            return Errno::inval;
-        remote_domain = port.remote_domain;
-        remote_port = port.remote_port;
+[[gnu::noinline]] Result<int64_t> send_unconnected(Domain& d, uint32_t number) {
+    LockGuard guard{d.events->lock};
+    Port& port = *TRY(used(*d.events, number));
+    if (port.state == State::ipi) {
+        d.events->set_pending(number, port);
+        return 0;
     }
-    Domain* const remote = find_domain(remote_domain);
+    // Nobody listens yet, or only since we looked.
+    if (port.state == State::unbound || port.state == State::interdomain)
+        return 0;
+    return Errno::inval;
+}
+
+[[gnu::noinline]] void raise_from(EventTable& theirs, uint32_t number, Remote sender) {
+    LockGuard guard{theirs.lock};
+    Port* const port = theirs.find(number);
+    // They may have been parted by now.
+    if (port && port->state == State::interdomain && port->remote.is(sender))
+        theirs.set_pending(number, *port);
+}
+
+/// One lock is enough, the receiver's: ports are connected and parted under those of both ends.
+Result<int64_t> send(Domain& d, uint32_t number) {
+    Remote const end = d.events->remote_of(number);
+    if (end.port == 0)
+        return send_unconnected(d, number);
+    Domain* const remote = find_domain(end.domain);
     if (!remote)
-        return {};
-    LockGuard guard{remote->events->lock};
-    Port* const other = remote->events->find(remote_port);
-    // It may have been closed by now, and be something else.
-    if (other && other->state == State::interdomain && other->remote_domain == d.id &&
-        other->remote_port == number)
-        remote->events->set_pending(remote_port, *other);
-    return {};
+        return 0;
+    EventTable& theirs = *remote->events;
+    // What the sender wrote before comes before the look at the bit.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (theirs.bit_is_set(end.port))
+        return 0;
+    raise_from(theirs, end.port, {d.id, number});
+    return 0;
 }
 
 Result<abi::EventStatus> status(Context& c, abi::EventStatus request) {
@@ -213,7 +228,7 @@ Result<abi::EventStatus> status(Context& c, abi::EventStatus request) {
     Domain& d = *target;
     LockGuard guard{d.events->lock};
     Port const* const port = d.events->find(request.port);
-    if (!port && (request.port == 0 || request.port >= d.events->limit()))
+    if (request.port == 0 || request.port >= d.events->limit())
         return Errno::inval;
     request.detail[0] = request.detail[1] = 0;
     request.vcpu = port ? port->vcpu : 0;
@@ -224,12 +239,12 @@ Result<abi::EventStatus> status(Context& c, abi::EventStatus request) {
         break;
     case State::unbound:
         state = abi::EventState::unbound;
-        request.detail[0] = port->remote_domain;
+        request.detail[0] = port->remote.get().domain;
         break;
     case State::interdomain:
         state = abi::EventState::interdomain;
-        request.detail[0] = port->remote_domain;
-        request.detail[1] = port->remote_port;
+        request.detail[0] = port->remote.get().domain;
+        request.detail[1] = port->remote.get().port;
         break;
     case State::pirq:
         state = abi::EventState::pirq;
@@ -338,7 +353,9 @@ void events_destroy(Domain& domain) {
     }
 }
 
-Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argument) {
+namespace {
+/// All but the most frequent one.
+[[gnu::noinline]] Result<int64_t> other_operation(Context& c, uint32_t command, uint64_t argument) {
     using abi::EventOperation;
     Domain& d = c.domain;
     switch (static_cast<EventOperation>(command)) {
@@ -353,8 +370,6 @@ Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argum
                        [&](abi::BindPirq const& r) { return bind_pirq(d, r); });
     case EventOperation::close:
         return acting<abi::EventPort>(argument, [&](auto const& r) { return close(d, r.port); });
-    case EventOperation::send:
-        return acting<abi::EventPort>(argument, [&](auto const& r) { return send(d, r.port); });
     case EventOperation::status: {
         GuestPointer<abi::EventStatus> const pointer{argument};
         TRY(pointer.write(TRY(status(c, TRY(pointer.read())))));
@@ -404,8 +419,20 @@ Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argum
             LockGuard guard{d.events->lock};
             return d.events->set_priority(*TRY(used(*d.events, r.port)), r.priority);
         });
+    case EventOperation::send:
+        break;
     }
     return Errno::nosys;
+}
+} // namespace
+
+Result<int64_t> do_event_channel_op(Context& c, uint32_t command, uint64_t argument) {
+    if (command != static_cast<uint32_t>(abi::EventOperation::send))
+        return other_operation(c, command, argument);
+    abi::EventPort port;
+    if (!GuestPointer<abi::EventPort>{argument}.read_to(port)) [[unlikely]]
+        return Errno::fault;
+    return send(c.domain, port.port);
 }
 
 void send_event(Domain& domain, uint32_t number) {
@@ -426,6 +453,8 @@ bool event_is_pending(Domain& domain, uint32_t number) {
 void notify_vcpu(Vcpu& vcpu) {
     if (__atomic_exchange_n(&vcpu.info->upcall_pending, uint8_t{1}, __ATOMIC_ACQ_REL))
         return;
+    if (&vcpu == &current_thread())
+        return; // it looks before it sleeps, and before it goes back to its guest
     wake(vcpu);
     kick(vcpu);
 }
@@ -480,7 +509,7 @@ void print_events(Domain& domain, void (*between)()) {
             port = table.find(number);
         }
         log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state,
-                 port->vcpu, port->number, port->remote_domain, port->remote_port,
+                 port->vcpu, port->number, port->remote.get().domain, port->remote.get().port,
                  table.is_pending(number, *port) ? " pending" : "");
     }
 }

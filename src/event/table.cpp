@@ -21,21 +21,29 @@ bool test_and_set(uint64_t& word, unsigned n) {
 } // namespace
 
 Port* EventTable::find(uint32_t number) {
-    if (number == 0 || number >= limit())
+    if (number >= abi::fifo::ports)
         return nullptr;
     Port* const bucket = buckets_[clamp_index(number / ports_per_bucket, bucket_count)];
     return bucket ? &bucket[number % ports_per_bucket] : nullptr;
 }
 
+Remote EventTable::remote_of(uint32_t number) const {
+    if (number >= abi::fifo::ports)
+        return {};
+    Port const* const bucket = buckets_[clamp_index(number / ports_per_bucket, bucket_count)];
+    return bucket ? bucket[number % ports_per_bucket].remote.get() : Remote{};
+}
+
 Port* EventTable::grow(uint32_t number) {
-    Port*& bucket = buckets_[number / ports_per_bucket];
+    Hint<Port*>& bucket = buckets_[number / ports_per_bucket];
     if (!bucket) {
         auto bytes = allocate_bytes(sizeof(Port) * ports_per_bucket);
         if (!bytes)
             return nullptr;
-        bucket = static_cast<Port*>(*bytes);
+        auto* const made = static_cast<Port*>(*bytes);
         for (unsigned i = 0; i < ports_per_bucket; ++i)
-            new (&bucket[i]) Port{};
+            new (&made[i]) Port{};
+        bucket = made;
     }
     return &bucket[number % ports_per_bucket];
 }
@@ -245,7 +253,7 @@ void EventTable::leave_fifo() {
 }
 
 void EventTable::free_structures() {
-    for (Port* const bucket : buckets_)
+    for (Hint<Port*> const& bucket : buckets_)
         free_bytes(bucket);
     for (FifoVcpu* const vcpu : fifo_vcpus_)
         destroy(vcpu);

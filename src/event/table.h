@@ -11,18 +11,46 @@ inline constexpr unsigned bucket_count = abi::fifo::ports / ports_per_bucket;
 inline constexpr unsigned words_per_page = page_size / sizeof(uint32_t);
 inline constexpr unsigned max_word_pages = abi::fifo::ports / words_per_page;
 
+/// The other end of a port: a domain, and once they are connected its port, which is never 0.
+struct Remote {
+    DomainId domain = domid_invalid;
+    uint32_t port = 0;
+    bool operator==(Remote const&) const = default;
+};
+/// Written under the lock of the table, and for both ends under both; read by senders without it.
+class SharedRemote {
+    std::atomic<uint64_t> packed_{pack({})};
+
+    static constexpr uint64_t pack(Remote r) { return uint64_t{r.domain} << 32 | r.port; }
+
+public:
+    SharedRemote() = default;
+    SharedRemote(SharedRemote const& other) : packed_{pack(other.get())} {}
+    SharedRemote& operator=(SharedRemote const& other) { return *this = other.get(); }
+    SharedRemote& operator=(Remote remote) {
+        packed_.store(pack(remote), std::memory_order_relaxed);
+        return *this;
+    }
+    [[nodiscard]] Remote get() const {
+        uint64_t const packed = packed_.load(std::memory_order_relaxed);
+        return {static_cast<DomainId>(packed >> 32), static_cast<uint32_t>(packed)};
+    }
+    [[nodiscard]] bool is(Remote remote) const {
+        return packed_.load(std::memory_order_relaxed) == pack(remote);
+    }
+};
+
 struct Port {
     enum class State : uint8_t { free, reserved, unbound, interdomain, pirq, virq, ipi };
+    SharedRemote remote;
+    uint32_t number = 0; // pirq or virq
+    uint16_t vcpu = 0;
+    uint16_t queued_vcpu = 0;
     State state = State::free;
     uint8_t priority = abi::fifo::default_priority;
     uint8_t queued_priority = 0;        // FIFO: the queue it was last linked to
     bool early_pending = false;         // FIFO: raised before its word existed
     bool raised_while_reserved = false; // a physical interrupt, just being bound
-    uint16_t vcpu = 0;
-    uint16_t queued_vcpu = 0;
-    DomainId remote_domain = domid_invalid;
-    uint32_t remote_port = 0;
-    uint32_t number = 0; // pirq or virq
 };
 
 struct FifoQueue {
@@ -39,7 +67,18 @@ public:
     explicit EventTable(Domain& domain) : domain_{domain} {}
     SpinLock lock{Rank::event};
 
+    /// Null where there never was one of about that number. Port 0 is always free.
     Port* find(uint32_t port);
+    /// What a port is connected to, without the lock: a guess until the other end agrees.
+    [[nodiscard]] Remote remote_of(uint32_t port) const;
+    /// Whether a port's bit is set already, without the lock. The caller has made visible what the
+    /// event is about: whoever takes the bit sees it.
+    [[nodiscard]] bool bit_is_set(uint32_t port) const {
+        return !fifo_ && port < abi::two_level_ports &&
+               (__atomic_load_n(&domain_.shared_info->event_pending[port / 64], __ATOMIC_ACQUIRE) >>
+                    (port % 64) &
+                1);
+    }
     /// A free port, marked reserved. nospc: no more than that; inval: there will be none; nomem.
     Result<uint32_t> allocate();
     void release(uint32_t port);
@@ -70,11 +109,11 @@ private:
     Port* grow(uint32_t number);
 
     Domain& domain_;
-    Port* buckets_[bucket_count]{};
+    Hint<Port*> buckets_[bucket_count]{};
     uint32_t first_free_ = 1; // no port below is free
     uint32_t highest_port_ = abi::fifo::ports - 1;
     bool closed_ = false;
-    bool fifo_ = false;
+    Hint<bool> fifo_{false};
     FifoVcpu* fifo_vcpus_[max_domain_vcpus]{};
     uint32_t* words_[max_word_pages]{};
     unsigned word_pages_ = 0;

@@ -15,40 +15,35 @@ class CopyFrame {
     std::optional<GrantUse> use_, behind_; // behind_: the grant that a transitive one stands for
     PageRef page_;
     Domain* written_ = nullptr; // whose frame is held as writable data
-    Mfn mfn_ = invalid_mfn;
     uint32_t first_ = 0, end_ = page_size;
 
     GrantStatus hold(Domain& owner, uint64_t frame, bool write) {
-        auto page = PageRef::get(Mfn{frame}, owner.id);
-        if (!page)
+        Page* const page = find_page(Mfn{frame});
+        if (!page || !take_reference(*page, owner.id))
             return GrantStatus::bad_page;
+        page_ = PageRef::adopt(Mfn{frame});
         if (write) {
-            if (!hold_writable_page(owner, frame))
+            if (!hold_writable_use(owner, Mfn{frame}))
                 return GrantStatus::permission_denied;
             written_ = &owner;
         }
-        page_ = *std::move(page);
-        mfn_ = Mfn{frame};
         return GrantStatus::okay;
     }
 
     /// The terms of the grant itself, or of the one that it stands for.
-    std::expected<GrantTerms, GrantStatus> open_behind(bool write) {
+    [[gnu::noinline]] GrantStatus open_behind(bool write, GrantTerms& terms) {
         GrantTerms const& outer = use_->terms();
         if (outer.via == use_->granter().id)
-            return std::unexpected{GrantStatus::general_error};
+            return GrantStatus::general_error;
         auto granter = DomainRef::find(outer.via);
         if (!granter)
-            return std::unexpected{GrantStatus::general_error};
-        auto inner =
-            GrantUse::begin(*std::move(granter), static_cast<uint32_t>(outer.frame_or_reference),
-                            use_->granter().id, write, GrantPurpose::copy);
-        if (!inner)
-            return std::unexpected{inner.error()};
-        behind_.emplace(*std::move(inner));
-        if (behind_->terms().transitive)
-            return std::unexpected{GrantStatus::general_error};
-        return behind_->terms();
+            return GrantStatus::general_error;
+        behind_.emplace(*std::move(granter), static_cast<uint32_t>(outer.frame_or_reference),
+                        write);
+        GrantStatus const status = behind_->begin(use_->granter().id, GrantPurpose::copy);
+        terms = behind_->terms();
+        return status == GrantStatus::okay && terms.transitive ? GrantStatus::general_error
+                                                               : status;
     }
 
     GrantStatus open_grant(Context const& c, abi::GrantCopySide const& side, bool write) {
@@ -56,18 +51,15 @@ class CopyFrame {
                                                  : DomainRef::find(side.domain);
         if (!granter)
             return GrantStatus::bad_domain;
-        auto use =
-            GrantUse::begin(*std::move(granter), static_cast<uint32_t>(side.reference_or_frame),
-                            c.domain.id, write, GrantPurpose::copy);
-        if (!use)
-            return use.error();
-        use_.emplace(*std::move(use));
+        use_.emplace(*std::move(granter), static_cast<uint32_t>(side.reference_or_frame), write);
+        GrantStatus status = use_->begin(c.domain.id, GrantPurpose::copy);
+        if (status != GrantStatus::okay)
+            return status;
         GrantTerms terms = use_->terms();
-        if (terms.transitive) {
-            auto const behind = open_behind(write);
-            if (!behind)
-                return behind.error();
-            terms = *behind;
+        if (terms.transitive) [[unlikely]] {
+            status = open_behind(write, terms);
+            if (status != GrantStatus::okay)
+                return status;
         }
         first_ = terms.offset;
         end_ = uint32_t{terms.offset} + terms.length;
@@ -81,7 +73,7 @@ public:
     CopyFrame& operator=(CopyFrame const&) = delete;
     ~CopyFrame() {
         if (written_)
-            release_writable_page(*written_, mfn_);
+            release_writable_use(*written_, page_.mfn());
     }
 
     GrantStatus open(Context const& c, abi::GrantCopySide const& side, bool is_grant, bool write) {
@@ -94,7 +86,7 @@ public:
     [[nodiscard]] bool covers(uint32_t offset, uint32_t length) const {
         return offset >= first_ && offset + length <= end_;
     }
-    [[nodiscard]] char* at(uint32_t offset) const { return direct<char>(mfn_) + offset; }
+    [[nodiscard]] char* at(uint32_t offset) const { return direct<char>(page_.mfn()) + offset; }
 };
 
 GrantStatus copy_one(Context const& c, abi::GrantCopy const& op) {

@@ -15,12 +15,11 @@ namespace flag = abi::grant_map;
 GrantStatus fill(Context& c, DomainRef granter, abi::GrantMap& op, MapHandle& handle) {
     bool const write = !(op.flags & flag::readonly);
     bool const for_device = op.flags & flag::device, for_host = op.flags & flag::host;
-    auto use =
-        GrantUse::begin(std::move(granter), op.reference, c.domain.id, write, GrantPurpose::map);
-    if (!use)
-        return use.error();
-    Mfn const mfn{use->terms().frame_or_reference};
-    Domain& owner = use->granter();
+    GrantUse use{std::move(granter), op.reference, write};
+    if (auto const status = use.begin(c.domain.id, GrantPurpose::map); status != GrantStatus::okay)
+        return status;
+    Mfn const mfn{use.terms().frame_or_reference};
+    Domain& owner = use.granter();
     if (!is_ram(mfn))
         return GrantStatus::bad_page;
     auto page = PageRef::get(mfn, owner.id);
@@ -37,7 +36,7 @@ GrantStatus fill(Context& c, DomainRef granter, abi::GrantMap& op, MapHandle& ha
     handle.reference = op.reference;
     handle.granter = owner.id;
     handle.frame = static_cast<uint32_t>(page->release().raw());
-    use->release();
+    use.release();
     handle.state.store((for_host ? MapHandle::for_host : 0) |
                            (for_device ? MapHandle::for_device : 0) |
                            (write ? MapHandle::writable : 0) |

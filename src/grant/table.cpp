@@ -19,6 +19,10 @@ bool permits(uint16_t flags, DomainId granted_to, DomainId user, bool write) {
     return granted_to == user && !(write && flags & grant::readonly);
 }
 
+GrantTerms whole_frame(uint64_t frame) {
+    return {frame, 0, page_size, domid_invalid, false, false};
+}
+
 } // namespace
 
 Result<> GrantTable::initialise() {
@@ -59,8 +63,7 @@ uint16_t& GrantTable::status_of(uint32_t reference) const {
 
 // --- Use
 
-std::expected<GrantTerms, GrantStatus> GrantTable::claim_v1(uint32_t reference, DomainId user,
-                                                            bool write) {
+bool GrantTable::claim_v1(uint32_t reference, DomainId user, bool write, GrantTerms& terms) {
     GrantEntryV1& entry = entry_v1(reference);
     auto* const header = reinterpret_cast<uint32_t*>(&entry); // flags and domain at once
     uint32_t seen = __atomic_load_n(header, __ATOMIC_ACQUIRE);
@@ -68,21 +71,18 @@ std::expected<GrantTerms, GrantStatus> GrantTable::claim_v1(uint32_t reference, 
         auto const flags = static_cast<uint16_t>(seen);
         if ((flags & grant::type_mask) != grant::permit_access ||
             !permits(flags, static_cast<DomainId>(seen >> 16), user, write))
-            return std::unexpected{GrantStatus::general_error};
+            return false;
         if (__atomic_compare_exchange_n(header, &seen, seen | flags_for(write), false,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-            return GrantTerms{__atomic_load_n(&entry.frame, __ATOMIC_RELAXED),
-                              0,
-                              page_size,
-                              domid_invalid,
-                              false,
-                              false};
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            terms = whole_frame(__atomic_load_n(&entry.frame, __ATOMIC_RELAXED));
+            return true;
+        }
     }
-    return std::unexpected{GrantStatus::general_error};
+    return false;
 }
 
-std::expected<GrantTerms, GrantStatus> GrantTable::claim_v2(uint32_t reference, DomainId user,
-                                                            bool write, GrantPurpose purpose) {
+bool GrantTable::claim_v2(uint32_t reference, DomainId user, bool write, GrantPurpose purpose,
+                          GrantTerms& terms) {
     GrantEntryV2& entry = entry_v2(reference);
     auto* const header = reinterpret_cast<uint64_t*>(&entry);
     // Shown first and looked at afterwards: whoever takes a grant back clears the entry first and
@@ -96,13 +96,8 @@ std::expected<GrantTerms, GrantStatus> GrantTable::claim_v2(uint32_t reference, 
     bool const known = type == grant::permit_access ||
                        (type == grant::transitive && purpose == GrantPurpose::copy);
     if (!known || !permits(flags, static_cast<DomainId>(seen >> 16), user, write))
-        return std::unexpected{GrantStatus::general_error};
-    GrantTerms terms{__atomic_load_n(&entry.frame_or_reference, __ATOMIC_RELAXED),
-                     0,
-                     page_size,
-                     domid_invalid,
-                     false,
-                     false};
+        return false;
+    terms = whole_frame(__atomic_load_n(&entry.frame_or_reference, __ATOMIC_RELAXED));
     if (type == grant::transitive) {
         terms.transitive = true;
         terms.via = third;
@@ -111,43 +106,43 @@ std::expected<GrantTerms, GrantStatus> GrantTable::claim_v2(uint32_t reference, 
         terms.offset = third;
         terms.length = fourth;
     }
-    return terms;
+    return true;
 }
 
-std::expected<GrantTerms, GrantStatus> GrantTable::begin(uint32_t reference, DomainId user,
-                                                         bool write, GrantPurpose purpose) {
+GrantStatus GrantTable::begin(uint32_t reference, DomainId user, bool write, GrantPurpose purpose,
+                              GrantTerms& terms) {
     ActiveGrant* const found = active(reference);
     if (!found)
-        return std::unexpected{GrantStatus::bad_reference};
+        return GrantStatus::bad_reference;
     ActiveGrant& grant = *found;
     LockGuard guard{grant.lock};
     unsigned const now = version();
     if (now == 0)
-        return std::unexpected{closed_.load() ? GrantStatus::general_error : GrantStatus::again};
+        return closed_.load() ? GrantStatus::general_error : GrantStatus::again;
     if (!exists(reference, now))
-        return std::unexpected{GrantStatus::bad_reference};
+        return GrantStatus::bad_reference;
     bool const first = !grant.in_use();
     if (!first && grant.user != user)
-        return std::unexpected{GrantStatus::general_error};
-    GrantTerms terms = grant.terms;
+        return GrantStatus::general_error;
+    terms = grant.terms;
+    bool claimed = true;
     if (first || (write && grant.writers == 0)) {
-        auto const claimed =
-            now == 1 ? claim_v1(reference, user, write) : claim_v2(reference, user, write, purpose);
+        GrantTerms offered;
+        claimed = now == 1 ? claim_v1(reference, user, write, offered)
+                           : claim_v2(reference, user, write, purpose, offered);
         if (claimed && first)
-            terms = *claimed;
-        bool const refused =
-            !claimed || (purpose == GrantPurpose::map && (terms.sub_page || terms.transitive));
-        if (refused && now == 2)
+            terms = offered;
+    }
+    bool const whole = !(terms.sub_page || terms.transitive);
+    if (!claimed || (purpose == GrantPurpose::map && !whole)) {
+        if (now == 2)
             show_use(reference, grant, now);
-        if (refused)
-            return std::unexpected{claimed ? GrantStatus::general_error : claimed.error()};
-    } else if (purpose == GrantPurpose::map && (terms.sub_page || terms.transitive)) {
-        return std::unexpected{GrantStatus::general_error};
+        return GrantStatus::general_error;
     }
     grant.user = user;
     grant.terms = terms;
     ++(write ? grant.writers : grant.readers);
-    return terms;
+    return GrantStatus::okay;
 }
 
 void GrantTable::end(uint32_t reference, bool write) {

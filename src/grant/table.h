@@ -7,8 +7,6 @@
 #include "abi/grant_table.h"
 #include "domain/domain.h"
 
-#include <expected>
-
 namespace hearth {
 
 using abi::GrantStatus;
@@ -52,8 +50,8 @@ public:
     GrantStatus swap(uint32_t a, uint32_t b);
 
     /// Notes that `user` uses an entry, and shows it in the entry. The frame may be anything yet.
-    std::expected<GrantTerms, GrantStatus> begin(uint32_t reference, DomainId user, bool write,
-                                                 GrantPurpose purpose);
+    GrantStatus begin(uint32_t reference, DomainId user, bool write, GrantPurpose purpose,
+                      GrantTerms& terms);
     void end(uint32_t reference, bool write);
 
     /// Of a domain whose vCPUs have left the hypervisor for good: no use begins any more, and the
@@ -90,9 +88,9 @@ private:
     abi::GrantEntryV1& entry_v1(uint32_t reference) const;
     abi::GrantEntryV2& entry_v2(uint32_t reference) const;
     uint16_t& status_of(uint32_t reference) const;
-    std::expected<GrantTerms, GrantStatus> claim_v1(uint32_t reference, DomainId user, bool write);
-    std::expected<GrantTerms, GrantStatus> claim_v2(uint32_t reference, DomainId user, bool write,
-                                                    GrantPurpose purpose);
+    bool claim_v1(uint32_t reference, DomainId user, bool write, GrantTerms& terms);
+    bool claim_v2(uint32_t reference, DomainId user, bool write, GrantPurpose purpose,
+                  GrantTerms& terms);
     /// Makes the entry show what its ActiveGrant, whose lock is held, says.
     void show_use(uint32_t reference, ActiveGrant const& grant, unsigned version);
     Result<> add_frame();

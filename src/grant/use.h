@@ -14,32 +14,28 @@ struct Grants {
     Maptrack maptrack;
 };
 
-/// Ends by itself, unless somebody takes it over.
+/// Begins where it is to stay; ends by itself, unless somebody takes it over.
 class GrantUse {
     DomainRef granter_;
-    uint32_t reference_;
-    bool write_;
-    bool active_ = true;
+    uint32_t const reference_;
+    bool const write_;
+    bool active_ = false;
     GrantTerms terms_;
 
-    GrantUse(DomainRef granter, uint32_t reference, bool write, GrantTerms terms)
-        : granter_{std::move(granter)}, reference_{reference}, write_{write}, terms_{terms} {}
-
 public:
-    GrantUse(GrantUse&& other) noexcept
-        : granter_{std::move(other.granter_)}, reference_{other.reference_}, write_{other.write_},
-          active_{std::exchange(other.active_, false)}, terms_{other.terms_} {}
-    GrantUse& operator=(GrantUse&&) = delete;
+    GrantUse(DomainRef granter, uint32_t reference, bool write)
+        : granter_{std::move(granter)}, reference_{reference}, write_{write} {}
+    GrantUse(GrantUse const&) = delete;
+    GrantUse& operator=(GrantUse const&) = delete;
     ~GrantUse() {
         if (active_)
             granter_->grants->table.end(reference_, write_);
     }
-    static std::expected<GrantUse, GrantStatus>
-    begin(DomainRef granter, uint32_t reference, DomainId user, bool write, GrantPurpose purpose) {
-        auto const terms = granter->grants->table.begin(reference, user, write, purpose);
-        if (!terms)
-            return std::unexpected{terms.error()};
-        return GrantUse{std::move(granter), reference, write, *terms};
+    GrantStatus begin(DomainId user, GrantPurpose purpose) {
+        GrantStatus const status =
+            granter_->grants->table.begin(reference_, user, write_, purpose, terms_);
+        active_ = status == GrantStatus::okay;
+        return status;
     }
 
     [[nodiscard]] Domain& granter() const { return *granter_; }

@@ -32,65 +32,87 @@ constexpr Reserved of_others(abi::SchedOperation operation) {
 
 using abi::Hypercall;
 using Pv64 = Table<
-    // Most frequent first.
-    Row<Hypercall::iret, pv::do_iret>, Row<Hypercall::mmu_update, pv::do_mmu_update>,
-    Row<Hypercall::update_va_mapping, pv::do_update_va_mapping>,
-    Row<Hypercall::mmuext_op, pv::do_mmuext_op>, Row<Hypercall::multicall, do_multicall>,
-    Row<Hypercall::event_channel_op, do_event_channel_op>,
-    Row<Hypercall::sched_op, do_sched_op, Caller::anyone,
-        of_others(abi::SchedOperation::remote_shutdown)>,
-    Row<Hypercall::vcpu_op, do_vcpu_op>, Row<Hypercall::set_segment_base, pv::do_set_segment_base>,
-    Row<Hypercall::stack_switch, pv::do_stack_switch>, Row<Hypercall::xen_version, do_xen_version>,
-    Row<Hypercall::fpu_taskswitch, pv::do_fpu_taskswitch>,
-    Row<Hypercall::set_timer_op, do_set_timer_op>, Row<Hypercall::physdev_op, do_physdev_op>,
-    Row<Hypercall::grant_table_op, do_grant_table_op>,
-    Row<Hypercall::update_descriptor, pv::do_update_descriptor>,
-    // Setting up.
-    Row<Hypercall::set_trap_table, pv::do_set_trap_table>, Row<Hypercall::set_gdt, pv::do_set_gdt>,
+    Row<Hypercall::iret, pv::do_iret>, Row<Hypercall::set_trap_table, pv::do_set_trap_table>,
+    Row<Hypercall::mmu_update, pv::do_mmu_update>, Row<Hypercall::set_gdt, pv::do_set_gdt>,
+    Row<Hypercall::stack_switch, pv::do_stack_switch>,
     Row<Hypercall::set_callbacks, pv::do_set_callbacks>,
-    Row<Hypercall::callback_op, pv::do_callback_op>, Row<Hypercall::nmi_op, pv::do_nmi_op>,
-    Row<Hypercall::vm_assist, pv::do_vm_assist>, Row<Hypercall::set_debugreg, pv::do_set_debugreg>,
+    Row<Hypercall::fpu_taskswitch, pv::do_fpu_taskswitch>,
+    Row<Hypercall::platform_op, do_platform_op, Caller::hardware_domain>,
+    Row<Hypercall::set_debugreg, pv::do_set_debugreg>,
     Row<Hypercall::get_debugreg, pv::do_get_debugreg>,
+    Row<Hypercall::update_descriptor, pv::do_update_descriptor>,
     Row<Hypercall::memory_op, do_memory_op, Caller::anyone,
         memory_operation(Caller::privileged, abi::MemoryOperation::set_memory_map),
         memory_operation(Caller::privileged, abi::MemoryOperation::claim_pages),
         memory_operation(Caller::privileged, abi::MemoryOperation::acquire_resource),
         memory_operation(Caller::hardware_domain, abi::MemoryOperation::machine_memory_map)>,
-    Row<Hypercall::update_va_mapping_otherdomain, pv::do_update_va_mapping_otherdomain>,
-    // Domain 0's.
+    Row<Hypercall::multicall, do_multicall>,
+    Row<Hypercall::update_va_mapping, pv::do_update_va_mapping>,
+    Row<Hypercall::set_timer_op, do_set_timer_op>, Row<Hypercall::xen_version, do_xen_version>,
     Row<Hypercall::console_io, do_console_io, Caller::hardware_domain>,
-    Row<Hypercall::platform_op, do_platform_op, Caller::hardware_domain>,
-    Row<Hypercall::domctl, do_domctl, Caller::privileged>,
-    Row<Hypercall::sysctl, do_sysctl, Caller::privileged>, Row<Hypercall::xsm_op, do_xsm_op>>;
+    Row<Hypercall::grant_table_op, do_grant_table_op>, Row<Hypercall::vm_assist, pv::do_vm_assist>,
+    Row<Hypercall::update_va_mapping_otherdomain, pv::do_update_va_mapping_otherdomain>,
+    Row<Hypercall::vcpu_op, do_vcpu_op>, Row<Hypercall::set_segment_base, pv::do_set_segment_base>,
+    Row<Hypercall::mmuext_op, pv::do_mmuext_op>, Row<Hypercall::xsm_op, do_xsm_op>,
+    Row<Hypercall::nmi_op, pv::do_nmi_op>,
+    Row<Hypercall::sched_op, do_sched_op, Caller::anyone,
+        of_others(abi::SchedOperation::remote_shutdown)>,
+    Row<Hypercall::callback_op, pv::do_callback_op>,
+    Row<Hypercall::event_channel_op, do_event_channel_op>,
+    Row<Hypercall::physdev_op, do_physdev_op>,
+    Row<Hypercall::sysctl, do_sysctl, Caller::privileged>,
+    Row<Hypercall::domctl, do_domctl, Caller::privileged>>;
+
+/// Where a hypercall's arguments are.
+struct RegisterArguments {
+    Registers const& r;
+    template <size_t index>
+    [[nodiscard]] uint64_t get() const {
+        if constexpr (index == 0)
+            return r.rdi;
+        else if constexpr (index == 1)
+            return r.rsi;
+        else if constexpr (index == 2)
+            return r.rdx;
+        else if constexpr (index == 3)
+            return r.r10;
+        else
+            return index == 4 ? r.r8 : r.r9;
+    }
+};
+struct ListedArguments {
+    abi::MulticallEntry const& entry;
+    template <size_t index>
+    [[nodiscard]] uint64_t get() const {
+        return entry.arguments[index];
+    }
+};
 
 /// A list of hypercalls in one. Each result goes into its entry; a list within a list is refused.
 Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
     GuestPointer<abi::MulticallEntry> const entries{list};
     for (uint32_t i = 0; i < count && context.domain.shutdown.load() == ShutdownState::running;
          ++i) {
-        abi::MulticallEntry entry = TRY(entries.read(i));
-        Arguments arguments;
-        for (unsigned k = 0; k < 6; ++k)
-            arguments.values[k] = entry.arguments[k];
+        abi::MulticallEntry entry;
+        TRY(entries.read_to(entry, i));
         bool const allowed = entry.op != static_cast<uint64_t>(Hypercall::multicall) &&
                              entry.op != static_cast<uint64_t>(Hypercall::iret);
-        auto const result =
-            allowed ? Pv64::call(entry.op, context, arguments) : Result<int64_t>{Errno::nosys};
+        auto const result = allowed ? Pv64::call(entry.op, context, ListedArguments{entry})
+                                    : Result<int64_t>{Errno::nosys};
         int64_t const value = result ? *result : abi_error(result.error());
         uint64_t const field = list + i * sizeof entry + offsetof(abi::MulticallEntry, result);
         TRY(GuestPointer<int64_t>{field}.write(value));
-        preempt_point();
+        if (i % 4 == 3) // whatever takes long has points of its own
+            preempt_point();
     }
     return 0;
 }
 
 } // namespace
 
-void pv::hypercall(PvVcpu& vcpu, Registers& r) {
-    Context context{vcpu, vcpu.domain};
-    Arguments const arguments{{r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
-    auto const result = Pv64::call(r.rax, context, arguments);
-    r.rax = static_cast<uint64_t>(result ? *result : abi_error(result.error()));
+uint64_t pv::hypercall(PvVcpu& vcpu, Registers const& r) {
+    auto const result = Pv64::call(r.rax, vcpu.as_caller, RegisterArguments{r});
+    return static_cast<uint64_t>(result ? *result : abi_error(result.error()));
 }
 
 } // namespace hearth

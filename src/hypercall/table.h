@@ -14,26 +14,24 @@ namespace hearth {
 
 enum class Caller : uint8_t { anyone, hardware_domain, privileged };
 
-struct Arguments {
-    uint64_t values[6];
-};
-
 template <class Function>
 struct Signature;
 template <class... A>
 struct Signature<Result<int64_t> (*)(Context&, A...)> {
-    template <auto function, size_t... I>
-    static Result<int64_t> call(Context& context, Arguments const& a, std::index_sequence<I...>) {
-        return function(context, static_cast<A>(a.values[I])...);
+    template <auto function, class Arguments, size_t... I>
+    [[gnu::always_inline]] static Result<int64_t> call(Context& context, Arguments const& a,
+                                                       std::index_sequence<I...>) {
+        // Apart, so that what one function saves and reserves is not every hypercall's.
+        [[clang::noinline]] return function(context, static_cast<A>(a.template get<I>())...);
     }
-    template <auto function>
-    static Result<int64_t> decode(Context& context, Arguments const& a) {
+    template <auto function, class Arguments>
+    [[gnu::always_inline]] static Result<int64_t> decode(Context& context, Arguments const& a) {
         static_assert(sizeof...(A) <= 6);
         return call<function>(context, a, std::index_sequence_for<A...>{});
     }
 };
 
-inline bool may_call(Domain const& domain, Caller who) {
+[[gnu::always_inline]] inline bool may_call(Domain const& domain, Caller who) {
     switch (who) {
     case Caller::anyone:
         return true;
@@ -55,28 +53,69 @@ template <abi::Hypercall hypercall_number, auto function, Caller caller = Caller
           Reserved... reserved>
 struct Row {
     static constexpr auto number = static_cast<uint64_t>(hypercall_number);
+    template <class Arguments>
     static bool allowed(Domain const& domain, Arguments const& a) {
-        return may_call(domain, caller) && (((a.values[0] & reserved.mask) != reserved.operation ||
-                                             may_call(domain, reserved.caller)) &&
-                                            ...);
+        return may_call(domain, caller) &&
+               (((a.template get<0>() & reserved.mask) != reserved.operation ||
+                 may_call(domain, reserved.caller)) &&
+                ...);
     }
-    static Result<int64_t> call(Context& context, Arguments const& a) {
+    template <class Arguments>
+    [[gnu::always_inline]] static Result<int64_t> call(uint64_t n, Context& context,
+                                                       Arguments const& a) {
+        if (n != number)
+            return Errno::nosys;
+        if constexpr (sizeof...(reserved) > 1)
+            return call_if_allowed(context, a);
+        if (!allowed(context.domain, a))
+            return Errno::perm;
+        return Signature<decltype(function)>::template decode<function>(context, a);
+    }
+
+private:
+    /// Apart where there is much to compare.
+    template <class Arguments>
+    [[gnu::noinline]] static Result<int64_t> call_if_allowed(Context& context, Arguments const& a) {
+        if (!allowed(context.domain, a))
+            return Errno::perm;
         return Signature<decltype(function)>::template decode<function>(context, a);
     }
 };
 
-template <class... Rows>
-struct Table {
-    /// nosys for a number that is not in the table.
-    static Result<int64_t> call(uint64_t number, Context& context, Arguments const& a) {
-        Result<int64_t> result = Errno::nosys;
-        // Compared one after the other: no indirect branch for a guest to train.
-        (void)((number == Rows::number &&
-                (result = Rows::allowed(context.domain, a) ? Rows::call(context, a)
-                                                           : Result<int64_t>{Errno::perm},
-                 true)) ||
-               ...);
-        return result;
+/// The most frequent first. The numbers of the others ascend.
+template <class First, class... Others>
+class Table {
+    using Sorted = std::tuple<Others...>;
+    template <size_t index>
+    static constexpr uint64_t number_at = std::tuple_element_t<index, Sorted>::number;
+    template <size_t... I>
+    static constexpr bool ascend(std::index_sequence<I...>) {
+        return ((number_at<I> < number_at<I + 1>) && ...);
+    }
+    static_assert(ascend(std::make_index_sequence<sizeof...(Others) - 1>()));
+
+    /// Looks among the rows [low, high).
+    template <size_t low, size_t high, class Arguments>
+    [[gnu::always_inline]] static Result<int64_t> search(uint64_t number, Context& context,
+                                                         Arguments const& a) {
+        if constexpr (high - low == 1) {
+            return std::tuple_element_t<low, Sorted>::call(number, context, a);
+        } else {
+            constexpr size_t middle = (low + high) / 2;
+            return number < number_at<middle> ? search<low, middle>(number, context, a)
+                                              : search<middle, high>(number, context, a);
+        }
+    }
+
+public:
+    /// nosys for a number that is not in the table. Found by comparing, so that there is no
+    /// indirect branch for a guest to train.
+    template <class Arguments>
+    [[gnu::always_inline]] static Result<int64_t> call(uint64_t number, Context& context,
+                                                       Arguments const& a) {
+        if (number == First::number)
+            return First::call(number, context, a);
+        return search<0, sizeof...(Others)>(number, context, a);
     }
 };
 

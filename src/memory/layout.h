@@ -32,6 +32,11 @@ constexpr bool guest_range_ok(uint64_t address, uint64_t size) {
         return false;
     return last < 0x0000800000000000 || address >= end;
 }
+/// Enough for what is copied upwards in steps that begin here, and may fault: what follows the
+/// addresses below is not canonical.
+constexpr bool guest_start_ok(uint64_t address) {
+    return address < 0x0000800000000000 || address >= end;
+}
 constexpr bool is_canonical(uint64_t a) {
     return static_cast<uint64_t>(static_cast<int64_t>(a << 16) >> 16) == a;
 }

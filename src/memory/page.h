@@ -43,6 +43,11 @@ struct TypeWord {
     [[nodiscard]] constexpr PageType type() const { return static_cast<PageType>(v >> 28); }
     [[nodiscard]] constexpr uint32_t count() const { return v & count_mask; }
     [[nodiscard]] constexpr bool has(uint32_t flag) const { return (v & flag) != 0; }
+    /// In use as `t`, and one reference more can be counted.
+    [[nodiscard]] constexpr bool can_share(PageType t) const {
+        return ((v ^ make(t, valid, 0).v) & ~(pinned | count_mask)) == 0 &&
+               count() - 1 < count_mask - 1;
+    }
 };
 
 struct Page {
@@ -71,9 +76,15 @@ inline constexpr uint32_t no_frame = ~uint32_t{0};
 Page* find_page(Mfn mfn);
 /// For frames known to be RAM.
 Page& page_at(Mfn mfn);
+Mfn frame_of_entry(Page const& page);
 /// One above the highest frame of RAM.
 Mfn frame_limit();
 bool is_ram(Mfn mfn);
+
+/// Counts a reference to a guest's frame. False when the frame is not the domain's, or has too
+/// many.
+inline bool take_reference(Page& page, DomainId owner);
+inline void drop_reference(Mfn mfn);
 
 /// Keeps a guest frame allocated and its owner unchanged. Move-only; releases itself.
 class PageRef {
@@ -94,7 +105,10 @@ public:
     /// Takes over a reference counted elsewhere: a page-table entry's, or one left by release().
     static PageRef adopt(Mfn mfn) { return PageRef{mfn}; }
     [[nodiscard]] Mfn release() { return std::exchange(mfn_, invalid_mfn); }
-    void reset();
+    void reset() {
+        if (mfn_ != invalid_mfn)
+            drop_reference(std::exchange(mfn_, invalid_mfn));
+    }
 
     [[nodiscard]] Mfn mfn() const { return mfn_; }
     [[nodiscard]] explicit operator bool() const { return mfn_ != invalid_mfn; }
@@ -106,5 +120,27 @@ void show_frame(Mfn mfn);
 /// Called when the last reference to a guest's frame goes: domain/ takes it off its owner's books
 /// and frees it.
 void last_reference_gone(Mfn mfn);
+
+inline void drop_reference(Mfn mfn) {
+    uint32_t const old = page_at(mfn).references.fetch_sub(1, std::memory_order_release);
+    if ((old & Page::count_mask) == 1) [[unlikely]] {
+        std::atomic_thread_fence(std::memory_order_acquire);
+        last_reference_gone(mfn);
+    }
+}
+
+inline bool take_reference(Page& page, DomainId owner) {
+    uint32_t old = page.references.load(std::memory_order_relaxed);
+    do {
+        constexpr uint32_t none_or_all = 1; // one more than either is no more than this
+        if (((old + 1) & Page::count_mask) <= none_or_all)
+            return false;
+    } while (!page.references.compare_exchange_weak(old, old + 1, std::memory_order_acquire));
+    // Owner and state are stable now that a reference is held; before that they were a guess.
+    if (page.state == PageState::guest && page.owner == owner) [[likely]]
+        return true;
+    drop_reference(frame_of_entry(page));
+    return false;
+}
 
 } // namespace hearth

@@ -22,10 +22,6 @@ constexpr unsigned frames_per_large = 512;
 constexpr uint64_t frame_table_chunk =
     frames_per_large * page_size / sizeof(Page); // frames a 2 MiB chunk covers
 constexpr uint64_t m2p_chunk = frames_per_large * page_size / sizeof(uint64_t);
-constexpr uint64_t max_frames = layout::direct_map_size >> page_shift;
-
-/// Chunks of the frame table that exist; elsewhere there is no RAM and no mapping.
-constinit uint64_t frame_table_present[max_frames / frame_table_chunk / 64];
 
 /// Table memory from wherever it can be had at this time.
 class TableSource {
@@ -93,7 +89,7 @@ void map_image(TableSource& source) {
             boot_entry(a, 1, source) = Pte::make(frame_of(image_physical(a)), section.flags);
 }
 
-/// The frame table and the M2P cover RAM only, in chunks of 2 MiB of table.
+/// The frame table and the M2P cover RAM, in chunks of 2 MiB of table.
 void map_frame_structures(RamRange range, BootAllocator& boot, TableSource& source) {
     auto const chunk = [&](uint64_t address, uint64_t fill) -> Mfn {
         Pte& entry = boot_entry(address, 2, source);
@@ -107,13 +103,27 @@ void map_frame_structures(RamRange range, BootAllocator& boot, TableSource& sour
     for (uint64_t c = range.start.raw() / frame_table_chunk;
          c <= (range.end.raw() - 1) / frame_table_chunk; ++c) {
         (void)chunk(layout::frame_table + c * frames_per_large * page_size, 0);
-        frame_table_present[c / 64] |= bit(c % 64);
     }
     for (uint64_t c = range.start.raw() / m2p_chunk; c <= (range.end.raw() - 1) / m2p_chunk; ++c) {
         uint64_t const offset = c * frames_per_large * page_size;
         Mfn const mfn = chunk(layout::machine_to_physical_writable + offset, invalid_m2p_entry);
         boot_entry(layout::machine_to_physical + offset, 2, source, pte::user) =
             Pte::make(mfn, (mapping::constant & ~pte::global) | pte::user | pte::large);
+    }
+}
+
+/// Where the frame table has no chunk, below the end of RAM, there is one page of zeros: frames
+/// that are not RAM.
+void map_frame_table_holes(BootAllocator& boot, TableSource& source) {
+    Mfn const zeros = boot.take(0);
+    zero_page(zeros);
+    Mfn const table = *source.table();
+    for (unsigned i = 0; i < entries_per_table; ++i)
+        direct<Pte>(table)[i] = Pte::make(zeros, mapping::constant);
+    for (uint64_t c = 0; c * frame_table_chunk < limit.raw(); ++c) {
+        Pte& entry = boot_entry(layout::frame_table + c * frames_per_large * page_size, 2, source);
+        if (!entry.present())
+            entry = Pte::make(table, table_flags);
     }
 }
 
@@ -135,6 +145,7 @@ void build_hypervisor_tables(std::span<RamRange const> ram, BootAllocator& boot)
         map_frame_structures(range, boot, source);
         limit = range.end;
     }
+    map_frame_table_holes(boot, source);
     arch::write_cr4(arch::read_cr4() | arch::cr4::pge);
     load_address_space(idle_cr3());
     for (RamRange const& range : ram)
@@ -198,14 +209,15 @@ std::array<Pte, layout::slot_count> const& hypervisor_slots() { return slots; }
 uint64_t idle_cr3() { return address_of(idle_l4).raw(); }
 
 Page* find_page(Mfn mfn) {
-    uint64_t const chunk = mfn.raw() / frame_table_chunk;
-    if (chunk >= max_frames / frame_table_chunk ||
-        !(frame_table_present[chunk / 64] >> (chunk % 64) & 1))
+    if (mfn >= limit)
         return nullptr;
     Page& page = page_at(mfn);
     return page.state == PageState::not_ram ? nullptr : &page;
 }
 Page& page_at(Mfn mfn) { return reinterpret_cast<Page*>(layout::frame_table)[mfn.raw()]; }
+Mfn frame_of_entry(Page const& page) {
+    return Mfn{static_cast<uint64_t>(&page - reinterpret_cast<Page const*>(layout::frame_table))};
+}
 Mfn frame_limit() { return limit; }
 bool is_ram(Mfn mfn) { return find_page(mfn) != nullptr; }
 

@@ -10,20 +10,6 @@
 namespace hearth::pv {
 namespace {
 
-Mfn l1_table_of(Mfn root, uint64_t address) {
-    if (!layout::guest_range_ok(address, 1) || !layout::is_canonical(address))
-        return invalid_mfn;
-    Mfn table = root;
-    for (unsigned level = 4; level > 1; --level) {
-        Pte const entry{__atomic_load_n(&direct<uint64_t>(table)[table_index(address, level)],
-                                        __ATOMIC_ACQUIRE)};
-        if (!entry.present() || !is_ram(entry.mfn()))
-            return invalid_mfn;
-        table = entry.mfn();
-    }
-    return table;
-}
-
 SpaceTag tag_of(PvVcpu const& vcpu) {
     return vcpu.kernel_mode ? SpaceTag::guest_kernel : SpaceTag::guest_user;
 }
@@ -37,20 +23,11 @@ void replace_root(Domain& domain, Mfn& root, Mfn table) {
 
 } // namespace
 
-Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address) {
-    Mfn const table = l1_table_of(vcpu.active_table(), address);
-    if (table == invalid_mfn)
-        return Errno::fault;
-    TypeRef ref = TRY(TypeRef::get(vcpu.domain, table, PageType::l1));
-    return HeldEntry{std::move(ref), &direct<Pte>(table)[table_index(address, 1)]};
-}
-
 std::optional<Pte> peek_l1_entry(Mfn root, uint64_t address) {
-    Mfn const table = l1_table_of(root, address);
-    if (table == invalid_mfn)
+    Pte const l2_entry = l2_entry_for(root, address);
+    if (!l2_entry.present() || !is_ram(l2_entry.mfn()))
         return std::nullopt;
-    return Pte{
-        __atomic_load_n(&direct<uint64_t>(table)[table_index(address, 1)], __ATOMIC_ACQUIRE)};
+    return entry_in(l2_entry.mfn(), address, 1);
 }
 
 Result<> set_kernel_table(PvVcpu& vcpu, Mfn table) {

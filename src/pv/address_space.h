@@ -3,6 +3,8 @@
 #pragma once
 
 #include "arch/paging_bits.h"
+#include "memory/direct_map.h"
+#include "memory/layout.h"
 #include "pv/page_type.h"
 #include "pv/vcpu.h"
 
@@ -16,10 +18,39 @@ struct HeldEntry {
     TypeRef table;
     Pte* slot;
 };
+inline Pte entry_in(Mfn table, uint64_t address, unsigned level) {
+    return {
+        __atomic_load_n(&direct<uint64_t>(table)[table_index(address, level)], __ATOMIC_ACQUIRE)};
+}
+
+/// The entry that names the L1 table for `address`, under a root that is held; not present if there
+/// is none. The tables below the root are not held: by the time that they are read they may be
+/// anything, so what an entry names may not even be RAM. The root's own entries name tables.
+inline Pte l2_entry_for(Mfn root, uint64_t address) {
+    if (!layout::guest_start_ok(address))
+        return {};
+    Pte entry = entry_in(root, address, 4);
+    if (!entry.present())
+        return {};
+    entry = entry_in(entry.mfn(), address, 3);
+    if (!entry.present() || !is_ram(entry.mfn()))
+        return {};
+    return entry_in(entry.mfn(), address, 2);
+}
+
 /// The L1 entry that translates `address` in the vCPU's active address space. fault: no table
 /// there.
-Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address);
-/// What the entry says in the address space under `root`, without holding anything: a hint.
+[[gnu::always_inline]] inline Result<HeldEntry> find_l1_entry(PvVcpu& vcpu, uint64_t address) {
+    Pte const l2_entry = l2_entry_for(vcpu.active_table(), address);
+    if (!l2_entry.present())
+        return Errno::fault;
+    Mfn const table = l2_entry.mfn();
+    TypeRef ref = TRY(TypeRef::get(vcpu.domain, table, PageType::l1));
+    return HeldEntry{std::move(ref), &direct<Pte>(table)[table_index(address, 1)]};
+}
+
+/// What the entry says in the address space under `root`, which is held; the tables below are not:
+/// a hint.
 std::optional<Pte> peek_l1_entry(Mfn root, uint64_t address);
 
 /// Between the guest's kernel and user mode: address space and GS base.

@@ -2,10 +2,10 @@
 
 #include "arch/x86/asm.h"
 #include "domain/guest_memory.h"
-#include "memory/layout.h"
 #include "pv/address_space.h"
 
-#include <span>
+#include <algorithm>
+#include <array>
 
 namespace hearth::pv {
 namespace {
@@ -22,40 +22,56 @@ constexpr uint64_t cleared_on_entry =
 
 /// The frame that a handler finds: rcx, r11, `extra`, rip, cs, rflags, rsp, ss. The mask of events
 /// stands above cs.
-bool push_frame(PvVcpu& vcpu, uint64_t stack, bool was_user, std::span<uint64_t const> extra) {
-    Registers const& r = vcpu.registers();
+template <size_t extra_words>
+struct HandlerFrame {
+    uint64_t rcx, r11, extra[extra_words], rip, cs, rflags, rsp, ss;
+};
+template <>
+struct HandlerFrame<0> {
+    uint64_t rcx, r11, rip, cs, rflags, rsp, ss;
+};
+
+/// Puts it on the kernel's stack. Which mode was left is known when this is compiled, so that the
+/// one without a change of address space saves nothing over it.
+template <bool was_user, size_t extra_words>
+[[gnu::always_inline]] inline bool push_frame(PvVcpu& vcpu, Registers& r,
+                                              std::array<uint64_t, extra_words> const& extra) {
     bool const masked = vcpu.info->upcall_mask & 1;
-    uint64_t frame[16];
-    unsigned n = 0;
-    frame[n++] = r.rcx;
-    frame[n++] = r.r11;
-    for (uint64_t word : extra)
-        frame[n++] = word;
-    frame[n++] = r.rip;
-    frame[n++] = (was_user ? r.cs : r.cs & ~uint64_t{3}) | uint64_t{masked} << 32;
-    uint64_t flags = (r.rflags & ~rflags::interrupts) | (masked ? 0 : rflags::interrupts);
+    HandlerFrame<extra_words> frame;
+    frame.rcx = r.rcx;
+    frame.r11 = r.r11;
+    if constexpr (extra_words != 0)
+        std::copy_n(extra.begin(), extra_words, frame.extra);
+    frame.rip = r.rip;
+    frame.cs = (was_user ? r.cs : r.cs & ~uint64_t{3}) | uint64_t{masked} << 32;
+    frame.rflags = (r.rflags & ~rflags::interrupts) | (masked ? 0 : rflags::interrupts);
     if (vcpu.domain.assists(abi::VmAssist::architectural_iopl))
-        flags = (flags & ~rflags::iopl) | uint64_t{vcpu.iopl} << 12;
-    frame[n++] = flags;
-    frame[n++] = r.rsp;
-    frame[n++] = r.ss;
-    uint64_t const bottom = stack - n * 8;
-    if (!copy_to_guest(GuestAddress{bottom}, frame, n * 8))
+        frame.rflags = (frame.rflags & ~rflags::iopl) | uint64_t{vcpu.iopl} << 12;
+    frame.rsp = r.rsp;
+    frame.ss = r.ss;
+    uint64_t const top = (was_user ? vcpu.kernel_sp : r.rsp) & ~uint64_t{15};
+    uint64_t const bottom = top - sizeof frame;
+    if (!GuestPointer<HandlerFrame<extra_words>>{bottom}.write(frame)) [[unlikely]]
         return false;
-    vcpu.registers().rsp = bottom;
+    r.rsp = bottom;
     return true;
 }
 
-void enter(PvVcpu& vcpu, uint64_t handler, bool masks_events, std::span<uint64_t const> extra) {
-    if (handler == 0 || !layout::is_canonical(handler))
-        return crash_domain(vcpu.domain, "an event needs a handler that the kernel has not set");
+[[gnu::noinline]] void crash_without_handler(PvVcpu& vcpu) {
+    crash_domain(vcpu.domain, "an event needs a handler that the kernel has not set");
+}
+[[gnu::noinline]] void crash_without_stack(PvVcpu& vcpu) {
+    crash_domain(vcpu.domain, "no room on the kernel's stack for an exception frame");
+}
+
+template <bool was_user, size_t extra_words>
+[[gnu::noinline]] void enter_from(PvVcpu& vcpu, uint64_t handler, bool masks_events,
+                                  std::array<uint64_t, extra_words> const& extra) {
     Registers& r = vcpu.registers();
-    bool const was_user = !vcpu.kernel_mode;
-    if (was_user)
+    if constexpr (was_user)
         toggle_mode(vcpu);
-    uint64_t const stack = (was_user ? vcpu.kernel_sp : r.rsp) & ~uint64_t{15};
-    if (!push_frame(vcpu, stack, was_user, extra))
-        return crash_domain(vcpu.domain, "no room on the kernel's stack for an exception frame");
+    if (!push_frame<was_user>(vcpu, r, extra)) [[unlikely]]
+        return crash_without_stack(vcpu);
     if (masks_events)
         vcpu.info->upcall_mask = 1;
     r.rip = handler;
@@ -63,20 +79,28 @@ void enter(PvVcpu& vcpu, uint64_t handler, bool masks_events, std::span<uint64_t
     r.ss = RING3_DS;
     r.rflags &= ~cleared_on_entry;
     // rcx and r11 are on the stack: the quick way out may spoil them.
-    r.vector = 0x100;
+    r.vector = ENTERED_BY_SYSCALL;
 }
 
-void enter_trap(PvVcpu& vcpu, uint8_t vector, std::span<uint64_t const> extra) {
-    TrapHandler const& handler = vcpu.traps[vector];
-    enter(vcpu, handler.address, handler.masks_events(), extra);
+template <size_t extra_words = 0>
+[[gnu::always_inline]] inline void enter(PvVcpu& vcpu, uint64_t handler, bool masks_events,
+                                         std::array<uint64_t, extra_words> const& extra = {}) {
+    if (handler == 0) [[unlikely]]
+        return crash_without_handler(vcpu);
+    if (vcpu.kernel_mode)
+        enter_from<false>(vcpu, handler, masks_events, extra);
+    else
+        enter_from<true>(vcpu, handler, masks_events, extra);
 }
 
 } // namespace
 
 void deliver_trap(PvVcpu& vcpu, Vector vector, uint32_t error_code) {
-    uint64_t const word = error_code;
-    enter_trap(vcpu, static_cast<uint8_t>(vector),
-               {&word, has_error_code(vector) ? size_t{1} : size_t{0}});
+    TrapHandler const& handler = vcpu.traps[static_cast<uint8_t>(vector)];
+    if (has_error_code(vector))
+        enter<1>(vcpu, handler.address, handler.masks_events(), {error_code});
+    else
+        enter(vcpu, handler.address, handler.masks_events());
 }
 
 void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code) {
@@ -87,60 +111,84 @@ void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code) {
     deliver_trap(vcpu, Vector::page_fault, error_code);
 }
 
-void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector) { enter_trap(vcpu, vector, {}); }
+void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector) {
+    TrapHandler const& handler = vcpu.traps[vector];
+    enter(vcpu, handler.address, handler.masks_events());
+}
 
 void deliver_callback(PvVcpu& vcpu, Handler const& handler) {
-    enter(vcpu, handler.address, handler.masks_events, {});
+    enter(vcpu, handler.address, handler.masks_events);
 }
 
 void deliver_failsafe(PvVcpu& vcpu) {
     // A kernel holds them against those that it finds, to know what failed.
     save_selectors(vcpu);
-    uint64_t const selectors[] = {vcpu.ds, vcpu.es, vcpu.fs, vcpu.gs};
-    enter(vcpu, vcpu.failsafe_callback.address, vcpu.failsafe_callback.masks_events, selectors);
+    enter<4>(vcpu, vcpu.failsafe_callback.address, vcpu.failsafe_callback.masks_events,
+             {vcpu.ds, vcpu.es, vcpu.fs, vcpu.gs});
+}
+
+void deliver_event(PvVcpu& vcpu) {
+    if (vcpu.event_callback.address)
+        enter(vcpu, vcpu.event_callback.address, true);
 }
 
 void deliver_pending(PvVcpu& vcpu) {
     if (vcpu.nmi_pending && vcpu.nmi_callback.address) {
         vcpu.nmi_pending = false;
-        enter(vcpu, vcpu.nmi_callback.address, vcpu.nmi_callback.masks_events, {});
+        enter(vcpu, vcpu.nmi_callback.address, vcpu.nmi_callback.masks_events);
     }
-    if (vcpu.upcall_pending() && !vcpu.info->upcall_mask && vcpu.event_callback.address)
-        enter(vcpu, vcpu.event_callback.address, true, {});
+    if (vcpu.upcall_due())
+        deliver_event(vcpu);
 }
 
-Result<int64_t> do_iret(Context& c) {
-    PvVcpu& vcpu = pv_vcpu(c.vcpu);
+namespace {
+[[gnu::noinline]] Result<int64_t> crash_in_iret(Domain& domain, std::string_view reason) {
+    crash_domain(domain, reason);
+    return Errno::inval;
+}
+} // namespace
+
+namespace {
+[[gnu::always_inline]] inline Result<int64_t> resume_at(PvVcpu& vcpu,
+                                                        abi::IretContext const& frame) {
     Registers& r = vcpu.registers();
-    auto const frame = GuestPointer<abi::IretContext>{r.rsp}.read();
-    if (!frame) {
-        crash_domain(c.domain, "iret with an unreadable frame");
-        return frame.error();
-    }
-    if ((frame->cs & 3) == 3) {
-        if (vcpu.user_table == invalid_mfn) {
-            crash_domain(c.domain, "iret to user mode without a user address space");
-            return Errno::inval;
-        }
-        toggle_mode(vcpu);
-    }
-    r.rip = frame->rip;
-    r.cs = (frame->cs & 0xffff) | 3;
-    r.ss = (frame->ss & 0xffff) | 3;
-    r.rsp = frame->rsp;
-    if (c.domain.assists(abi::VmAssist::architectural_iopl))
-        vcpu.iopl = static_cast<uint8_t>(frame->rflags >> 12 & 3);
-    r.rflags = (frame->rflags &
+    r.rip = frame.rip;
+    r.cs = (frame.cs & 0xffff) | 3;
+    r.ss = (frame.ss & 0xffff) | 3;
+    r.rsp = frame.rsp;
+    if (vcpu.domain.assists(abi::VmAssist::architectural_iopl))
+        vcpu.iopl = static_cast<uint8_t>(frame.rflags >> 12 & 3);
+    r.rflags = (frame.rflags &
                 (rflags::cf | rflags::pf | rflags::af | rflags::zf | rflags::sf | rflags::tf |
                  rflags::df | rflags::of | rflags::rf | rflags::nt | rflags::ac | rflags::id)) |
                rflags::fixed | rflags::interrupts;
-    if (!(frame->flags & abi::iret_in_syscall)) {
+    vcpu.info->upcall_mask = !(frame.rflags & rflags::interrupts);
+    if (!(frame.flags & abi::iret_in_syscall)) {
         r.vector = 0;
-        r.r11 = frame->r11;
-        r.rcx = frame->rcx;
+        r.r11 = frame.r11;
+        r.rcx = frame.rcx;
+    } else if (r.cs != RING3_CS64 || r.ss != RING3_DS) {
+        r.vector = 0;
     }
-    vcpu.info->upcall_mask = !(frame->rflags & rflags::interrupts);
-    return static_cast<int64_t>(frame->rax);
+    return static_cast<int64_t>(frame.rax);
+}
+
+[[gnu::noinline]] Result<int64_t> resume_user(PvVcpu& vcpu, abi::IretContext const& frame) {
+    if (vcpu.user_table == invalid_mfn) [[unlikely]]
+        return crash_in_iret(vcpu.domain, "iret to user mode without a user address space");
+    toggle_mode(vcpu);
+    return resume_at(vcpu, frame);
+}
+} // namespace
+
+Result<int64_t> do_iret(Context& c) {
+    PvVcpu& vcpu = pv_vcpu(c.vcpu);
+    abi::IretContext frame;
+    if (!GuestPointer<abi::IretContext>{vcpu.registers().rsp}.read_to(frame)) [[unlikely]]
+        return crash_in_iret(c.domain, "iret with an unreadable frame");
+    if ((frame.cs & 3) == 3)
+        return resume_user(vcpu, frame);
+    return resume_at(vcpu, frame);
 }
 
 } // namespace hearth::pv

@@ -18,7 +18,9 @@ void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector);
 void deliver_callback(PvVcpu& vcpu, Handler const& handler);
 /// The guest's own return state could not be loaded.
 void deliver_failsafe(PvVcpu& vcpu);
-/// Enters the event callback if events are pending and not masked; NMIs likewise.
+/// Enters the event callback, if there is one; events are pending and not masked.
+void deliver_event(PvVcpu& vcpu);
+/// Enters the NMI's callback if one is pending, else the event callback if one is due.
 void deliver_pending(PvVcpu& vcpu);
 
 Result<int64_t> do_iret(Context& context);

@@ -41,6 +41,7 @@ Result<int64_t> register_callback(PvVcpu& v, abi::CallbackRegister const& reques
         return Errno::nosys;
     bool const is_event = slot == &v.event_callback || slot == &v.nmi_callback;
     *slot = {request.address, is_event || (request.flags & abi::callback_masks_events) != 0};
+    v.demand(attention::border); // an NMI may have waited for its handler
     return 0;
 }
 
@@ -109,6 +110,7 @@ Result<int64_t> do_nmi_op(Context& c, uint32_t command, uint64_t argument) {
         if (!layout::is_canonical(request.handler))
             return Errno::inval;
         v.nmi_callback = {request.handler, true};
+        v.demand(attention::border);
         return 0;
     }
     case abi::NmiOperation::unregister_callback:

@@ -20,20 +20,24 @@ constexpr uint64_t status_bits = pte::accessed | pte::dirty;
 
 /// How memory is cached is the hardware domain's to say, and of devices that of whoever may map
 /// them.
-uint64_t allowed_bits(Domain const& domain, Pte entry, unsigned level) {
-    if (level != 1)
-        return common_bits;
-    bool const caching =
-        domain.hardware ||
-        (domain.may_map_devices.load(std::memory_order_relaxed) && !is_ram(entry.mfn()));
-    return common_bits | pte::global | (caching ? cache_bits : 0);
+[[gnu::noinline]] bool may_say_caching(Domain const& domain, Pte entry) {
+    return domain.hardware ||
+           (domain.may_map_devices.load(std::memory_order_relaxed) && !is_ram(entry.mfn()));
+}
+/// Whether a present entry has no bits but what the guest may set.
+[[gnu::always_inline]] inline bool has_allowed_bits(Domain const& domain, Pte entry,
+                                                    unsigned level) {
+    uint64_t const others = entry.v & ~(common_bits | (level == 1 ? pte::global : 0));
+    if (others == 0) [[likely]]
+        return true;
+    return level == 1 && !(others & ~cache_bits) && may_say_caching(domain, entry);
 }
 uint64_t stored_bits(Pte entry) {
     return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v;
 }
 
 Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
-    if (entry.v & ~allowed_bits(domain, entry, 1))
+    if (!has_allowed_bits(domain, entry, 1))
         return Errno::inval;
     Pte const stored{stored_bits(entry)};
     Mfn const mfn = entry.mfn();
@@ -54,14 +58,29 @@ Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
     return stored;
 }
 
+/// The first entry from `i` on that says something; entries_per_table if there is none.
+unsigned next_present(Pte const* table, unsigned i) {
+    constexpr unsigned stride = 8; // most tables are mostly empty
+    auto const at = [table](unsigned k) { return __atomic_load_n(&table[k].v, __ATOMIC_RELAXED); };
+    for (; i < entries_per_table; ++i) {
+        for (; i % stride == 0 && i < entries_per_table; i += stride)
+            if ((at(i) | at(i + 1) | at(i + 2) | at(i + 3) | at(i + 4) | at(i + 5) | at(i + 6) |
+                 at(i + 7)) &
+                pte::present)
+                break;
+        if (i < entries_per_table && (at(i) & pte::present))
+            break;
+    }
+    return i;
+}
+
 Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
     Pte* const table = direct<Pte>(mfn);
-    for (unsigned i = 0; i < entries_per_table; ++i) {
+    for (unsigned i = next_present(table, 0); i < entries_per_table;
+         i = next_present(table, i + 1)) {
         if (level == 4 && is_reserved_slot(i))
             continue;
         Pte const entry{__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)};
-        if (!entry.present())
-            continue;
         auto taken = take_entry(domain, entry, level, domain.id);
         if (!taken) {
             while (i-- > 0)
@@ -95,11 +114,9 @@ Result<> take_descriptors(Mfn mfn) {
 
 /// True if `now` needs no references but those of `before`: same frame, same rights or fewer.
 bool needs_no_more(Pte before, Pte now, unsigned level) {
-    if (!before.present() || !now.present())
-        return !before.present() && !now.present();
-    if (before.mfn() != now.mfn())
-        return false;
-    return level > 1 || before.writable() || !now.writable();
+    uint64_t const differs = (before.v ^ now.v) & (pte::frame_bits | pte::present);
+    uint64_t const gained = level == 1 ? now.v & ~before.v & pte::writable : 0;
+    return (differs | gained) == 0 || (!before.present() && !now.present());
 }
 /// Drops what `now` does not need of the references of `before`.
 void release_rest(Domain& domain, Pte before, Pte now, unsigned level) {
@@ -109,7 +126,7 @@ void release_rest(Domain& domain, Pte before, Pte now, unsigned level) {
 }
 
 bool bits_allowed(Domain const& domain, Pte entry, unsigned level) {
-    return !entry.present() || !(entry.v & ~allowed_bits(domain, entry, level));
+    return !entry.present() || has_allowed_bits(domain, entry, level);
 }
 
 /// Replaces an L1 entry that maps the frame with just these rights; `by` brings its references.
@@ -177,11 +194,11 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
     if (level == 4)
         evict_address_space(address_of(mfn).raw());
     Pte* const table = direct<Pte>(mfn);
-    for (unsigned i = 0; i < entries_per_table; ++i) {
-        if (level == 4 && is_reserved_slot(i)) {
-            table[i] = {};
-            continue;
-        }
+    if (level == 4)
+        for (unsigned i = 0; i < layout::slot_count; ++i)
+            table[layout::first_slot + i] = {};
+    for (unsigned i = next_present(table, 0); i < entries_per_table;
+         i = next_present(table, i + 1)) {
         release_entry(domain, {__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)}, level);
         if (level > 1 ||
             i % 16 == 15) // each may have been a frame's last use, which is scrubbed then
@@ -189,29 +206,72 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
     }
 }
 
-Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how,
-                      DomainId frames_of) {
-    TRY(check_slot(slot, level));
-    Pte old{__atomic_load_n(&slot->v, __ATOMIC_RELAXED)};
-    bool const keep = how == EntryUpdate::preserve_accessed_dirty;
-    auto const wanted = [&](Pte stored) {
-        return keep && stored.present() ? stored.v | (old.v & status_bits) : stored.v;
-    };
-    // The common case: other bits of the same mapping.
-    while (needs_no_more(old, value, level) && bits_allowed(domain, value, level))
-        if (__atomic_compare_exchange_n(&slot->v, &old.v, wanted(Pte{stored_bits(value)}), true,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-            note_entry_changed(domain, slot);
-            release_rest(domain, old, value, level);
-            return {};
-        }
+namespace {
+/// What becomes of a checked value in a slot that says `old`.
+Pte merged(Pte old, Pte value, EntryUpdate how) {
+    bool const keep = how == EntryUpdate::preserve_accessed_dirty && value.present();
+    return {keep ? value.v | (old.v & status_bits) : value.v};
+}
+
+/// After an entry got fewer rights, or bits of no consequence.
+[[gnu::noinline]] Result<> settle_change(Domain& domain, Pte const* slot, Pte before, Pte now,
+                                         unsigned level) {
+    note_entry_changed(domain, slot);
+    release_rest(domain, before, now, level);
+    return {};
+}
+
+[[gnu::always_inline]] inline Result<> replace_entry(Domain& domain, Pte* slot, unsigned level,
+                                                     Pte value, EntryUpdate how,
+                                                     DomainId frames_of) {
     Pte const stored = TRY(take_entry(domain, value, level, frames_of));
-    while (!__atomic_compare_exchange_n(&slot->v, &old.v, wanted(stored), true, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED))
+    Pte old{__atomic_load_n(&slot->v, __ATOMIC_RELAXED)};
+    while (!__atomic_compare_exchange_n(&slot->v, &old.v, merged(old, stored, how).v, true,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
         ;
     note_entry_changed(domain, slot);
     release_entry(domain, old, level);
     return {};
+}
+[[gnu::noinline]] Result<> replace_leaf(Domain& domain, Pte* slot, Pte value, EntryUpdate how,
+                                        DomainId frames_of) {
+    return replace_entry(domain, slot, 1, value, how, frames_of);
+}
+} // namespace
+
+namespace {
+/// However often the processor sets bits of the entry meanwhile.
+[[gnu::noinline]] Result<> change_or_replace(Domain& domain, Pte* slot, unsigned level, Pte value,
+                                             EntryUpdate how, DomainId frames_of) {
+    Pte old{__atomic_load_n(&slot->v, __ATOMIC_RELAXED)};
+    while (needs_no_more(old, value, level) && bits_allowed(domain, value, level))
+        if (__atomic_compare_exchange_n(&slot->v, &old.v, merged(old, {stored_bits(value)}, how).v,
+                                        false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return settle_change(domain, slot, old, value, level);
+    return replace_entry(domain, slot, level, value, how, frames_of);
+}
+} // namespace
+
+Result<> update_leaf(Domain& domain, Pte* slot, Pte value, EntryUpdate how, DomainId frames_of) {
+    Pte old{__atomic_load_n(&slot->v, __ATOMIC_RELAXED)};
+    if (!needs_no_more(old, value, 1) || !bits_allowed(domain, value, 1))
+        return replace_leaf(domain, slot, value, how, frames_of);
+    // The common case: other bits of the same mapping.
+    if (!__atomic_compare_exchange_n(&slot->v, &old.v, merged(old, {stored_bits(value)}, how).v,
+                                     false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) [[unlikely]]
+        return change_or_replace(domain, slot, 1, value, how, frames_of);
+    bool const lost_right = old.v & ~value.v & pte::writable;
+    if (lost_right || domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
+        return settle_change(domain, slot, old, value, 1);
+    return {};
+}
+
+Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how,
+                      DomainId frames_of) {
+    if (level == 1)
+        return update_leaf(domain, slot, value, how, frames_of);
+    TRY(check_slot(slot, level));
+    return change_or_replace(domain, slot, level, value, how, frames_of);
 }
 
 Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,

@@ -30,6 +30,8 @@ enum class EntryUpdate : uint8_t { replace, preserve_accessed_dirty };
 /// rights needs nobody's leave. perm: a slot that is the hypervisor's.
 Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how,
                       DomainId frames_of);
+/// The same for level 1.
+Result<> update_leaf(Domain& domain, Pte* slot, Pte value, EntryUpdate how, DomainId frames_of);
 /// As the hardware's compare-exchange would: on a mismatch `expected` is what was found, and
 /// nothing changes.
 Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,

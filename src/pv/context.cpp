@@ -11,10 +11,8 @@
 #include "pv/address_space.h"
 #include "pv/bounce.h"
 #include "pv/descriptor_tables.h"
-#include "pv/vcpu.h"
+#include "pv/way_back.h"
 #include "time/clock.h"
-
-extern "C" bool prepare_return_to_guest(hearth::Registers& frame);
 
 namespace hearth::pv {
 namespace {
@@ -90,14 +88,10 @@ void publish_times(PvVcpu& v) {
         (void)copy_to_guest(v.time_area, &v.info->time, sizeof v.info->time);
 }
 
-bool sysret_is_safe(Registers const& r) {
-    return r.vector == 0x100 && r.cs == 0xe033 && r.ss == 0xe02b && layout::is_canonical(r.rip) &&
-           !(r.rflags & (rflags::tf | rflags::rf | rflags::nt | rflags::vm));
-}
-
 /// What brings a vCPU back into the hypervisor's loop before it may run guest code.
 void before_guest(PvVcpu& v) {
     for (;;) {
+        v.settle(attention::border);
         if (v.must_stay_out()) {
             park_current();
             continue;
@@ -153,6 +147,7 @@ void PvVcpu::switch_in() {
     }
     arch::set_task_switched(task_switched);
     time_area_stale = true;
+    demand(attention::border);
 }
 
 void save_selectors(PvVcpu& v) {
@@ -170,19 +165,24 @@ void PvVcpu::switch_out() {
 
 } // namespace hearth::pv
 
-bool prepare_return_to_guest(hearth::Registers& frame) {
-    using namespace hearth;
-    using namespace hearth::pv;
-    PvVcpu& v = current();
+namespace {
+using namespace hearth;
+using namespace hearth::pv;
+
+[[gnu::noinline]] void see_to_border(PvVcpu& v) {
     before_guest(v);
     // Said here, since processors differ in where they notice: in iretq, in sysretq, or behind it.
-    bool const nowhere = !layout::is_canonical(frame.rip);
-    if (nowhere || (v.upcall_pending() && !v.info->upcall_mask) || v.nmi_pending) {
-        if (nowhere)
-            deliver_trap(v, Vector::general_protection);
-        deliver_pending(v);
-        if (v.must_stay_out())
-            before_guest(v);
-    }
+    if (!layout::is_canonical(v.registers().rip))
+        deliver_trap(v, Vector::general_protection);
+    deliver_pending(v);
+    if (v.must_stay_out())
+        before_guest(v);
+}
+} // namespace
+
+bool prepare_return_to_guest(Registers& frame, Thread& vcpu) {
+    PvVcpu& v = pv_vcpu(vcpu);
+    if (v.attention() != 0 || v.upcall_due() || !layout::is_canonical(frame.rip)) [[unlikely]]
+        see_to_border(v);
     return sysret_is_safe(frame);
 }

@@ -21,20 +21,21 @@ constinit MachineCpuid const machine;
 HostCpuid const& machine_cpuid() { return machine; }
 
 PvPolicyInputs policy_of(Domain const* domain) {
-    PvPolicyInputs inputs;
+    PvPolicyInputs inputs{
+        // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth
+        // has.
+        .os_xsave = arch::fpu_has_xsave(),
+        .time = {.host_reliable = true,
+                 .guest_khz = tsc_kilohertz(),
+                 .multiplier = tsc_scale().multiplier,
+                 .shift = static_cast<uint32_t>(static_cast<int32_t>(tsc_scale().shift)),
+                 .host_khz = tsc_kilohertz()}};
     inputs.features.xstate_supported = arch::fpu_features();
     if (domain) {
         inputs.is_hardware_domain = domain->hardware;
         inputs.features.invariant_tsc = domain->hardware || domain->settings.invariant_tsc;
         inputs.features.allowed = domain->settings.allowed_features;
     }
-    // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth
-    // has.
-    inputs.os_xsave = arch::fpu_has_xsave();
-    inputs.time.guest_khz = inputs.time.host_khz = static_cast<uint32_t>(tsc_hertz() / 1000);
-    inputs.time.host_reliable = true;
-    inputs.time.multiplier = tsc_scale().multiplier;
-    inputs.time.shift = static_cast<uint32_t>(static_cast<int32_t>(tsc_scale().shift));
     return inputs;
 }
 

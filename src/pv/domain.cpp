@@ -154,6 +154,13 @@ void release_writable_page(Domain& domain, Mfn mfn) {
     note_written(domain, mfn);
     pv::put_page_and_type(domain, mfn);
 }
+Result<> hold_writable_use(Domain& domain, Mfn mfn) {
+    return pv::get_type(domain, mfn, PageType::writable);
+}
+void release_writable_use(Domain& domain, Mfn mfn) {
+    note_written(domain, mfn);
+    pv::put_type(domain, mfn);
+}
 
 void set_io_privilege(Vcpu& vcpu, uint8_t iopl) { pv::pv_vcpu(vcpu).iopl = iopl; }
 void set_io_bitmap(Vcpu& vcpu, uint64_t bitmap, uint32_t ports) {

@@ -5,7 +5,7 @@
 
 namespace hearth::pv {
 
-/// Number in rax, arguments in rdi, rsi, rdx, r10, r8, r9; the result replaces rax.
-void hypercall(PvVcpu& vcpu, Registers& registers);
+/// Number in rax, arguments in rdi, rsi, rdx, r10, r8, r9; the result is for rax.
+uint64_t hypercall(PvVcpu& vcpu, Registers const& registers);
 
 } // namespace hearth::pv

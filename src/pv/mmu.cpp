@@ -44,59 +44,81 @@ Result<Subject> frame_owner_named(Context const& c, uint32_t named) {
     return Subject{id, nullptr, {}};
 }
 
-/// Whom the two halves of mmu_update's `foreigndom` name: the owner of the frames that are mapped,
-/// and, one more than its number, that of the tables.
-struct Subjects {
-    Subject frames, tables;
-};
-Result<Subjects> subjects_named(Context const& c, uint32_t foreign) {
-    uint32_t const tables = foreign >> 16;
-    return Subjects{TRY(frame_owner_named(c, foreign & 0xffff)),
-                    TRY(subject_named(c, tables ? tables - 1 : domid_self))};
-}
+/// The frame that a request writes to, held on to while the next ones write to the same.
+class TargetFrame {
+    Domain& owner_;
+    Mfn mfn_ = invalid_mfn;
+    PageType type_ = PageType::none;
 
-/// A write to any frame of the domain's: through validation where it is a table, plain where it is
-/// not.
-Result<> write_table_word(Domain& domain, uint64_t machine_address, uint64_t value, EntryUpdate how,
-                          DomainId frames_of) {
-    if (machine_address & 7)
-        return Errno::inval;
-    Mfn const mfn = frame_of(PhysicalAddress{machine_address});
-    PageRef const page = TRY(PageRef::get(mfn, domain.id));
-    PageType const type =
-        page_at(mfn).type_word().count() ? page_at(mfn).type_word().type() : PageType::writable;
-    if (type != PageType::writable && !is_page_table(type))
-        return Errno::inval;
-    TypeRef const held = TRY(TypeRef::get(domain, mfn, type));
-    Pte* const slot = direct<Pte>(PhysicalAddress{machine_address});
-    if (is_page_table(type))
-        return update_entry(domain, slot, level_of(type), {value}, how, frames_of);
-    __atomic_store_n(&slot->v, value, __ATOMIC_RELAXED);
-    note_written(domain, mfn);
+    Result<> hold(Mfn mfn) {
+        let_go();
+        Page* const page = find_page(mfn);
+        if (!page)
+            return Errno::inval;
+        TypeWord const word = page->type_word();
+        PageType const type = word.count() ? word.type() : PageType::writable;
+        if (type != PageType::writable && !is_page_table(type))
+            return Errno::inval;
+        TRY(get_page_and_type(owner_, *page, mfn, type));
+        mfn_ = mfn;
+        type_ = type;
+        return {};
+    }
+    void let_go() {
+        if (mfn_ != invalid_mfn)
+            put_page_and_type(owner_, std::exchange(mfn_, invalid_mfn));
+    }
+
+public:
+    explicit TargetFrame(Domain& owner) : owner_{owner} {}
+    TargetFrame(TargetFrame const&) = delete;
+    TargetFrame& operator=(TargetFrame const&) = delete;
+    ~TargetFrame() { let_go(); }
+
+    /// Through validation where the frame is a table, plain where it is not.
+    Result<> write(uint64_t machine_address, uint64_t value, EntryUpdate how, DomainId frames_of) {
+        if (machine_address & 7)
+            return Errno::inval;
+        Mfn const mfn = frame_of(PhysicalAddress{machine_address});
+        if (mfn != mfn_)
+            TRY(hold(mfn));
+        Pte* const slot = direct<Pte>(PhysicalAddress{machine_address});
+        if (type_ == PageType::l1)
+            return update_leaf(owner_, slot, {value}, how, frames_of);
+        if (is_page_table(type_))
+            return update_entry(owner_, slot, level_of(type_), {value}, how, frames_of);
+        __atomic_store_n(&slot->v, value, __ATOMIC_RELAXED);
+        note_written(owner_, mfn);
+        return {};
+    }
+};
+
+/// Whose frames are mapped, and whose tables are written.
+struct UpdateSubjects {
+    DomainId frames_of;
+    Domain* frames_owner; // null for a reserved owner
+    Domain& tables_of;
+};
+
+Result<> set_owners_m2p(UpdateSubjects const& who, Mfn mfn, uint64_t value) {
+    PageRef const page = TRY(PageRef::get(mfn, who.frames_of));
+    set_m2p(mfn, value);
+    if (who.frames_owner)
+        note_written(*who.frames_owner, mfn); // another frame of the guest's is what it was
     return {};
 }
 
-Result<> one_mmu_update(Subjects const& who, abi::MmuUpdate const& request) {
+Result<> one_mmu_update(UpdateSubjects const& who, TargetFrame& target,
+                        abi::MmuUpdate const& request) {
     uint64_t const where = request.pointer & ~uint64_t{3};
-    switch (request.pointer & 3) {
-    case abi::mmu_normal_pt_update:
-    case abi::mmu_pt_update_no_translate: // entries name machine frames anyway
-        return write_table_word(*who.tables.domain, where, request.value, EntryUpdate::replace,
-                                who.frames.id);
-    case abi::mmu_pt_update_preserve_ad:
-        return write_table_word(*who.tables.domain, where, request.value,
-                                EntryUpdate::preserve_accessed_dirty, who.frames.id);
-    case abi::mmu_machphys_update: {
-        Mfn const mfn = frame_of(PhysicalAddress{where});
-        PageRef const page = TRY(PageRef::get(mfn, who.frames.id));
-        set_m2p(mfn, request.value);
-        if (who.frames.domain)
-            note_written(*who.frames.domain, mfn); // another frame of the guest's is what it was
-        return {};
-    }
-    default:
-        return Errno::nosys;
-    }
+    uint64_t const command = request.pointer & 3;
+    if (command == abi::mmu_machphys_update) [[unlikely]]
+        return set_owners_m2p(who, frame_of(PhysicalAddress{where}), request.value);
+    // Entries name machine frames anyway, so that there is nothing to translate.
+    EntryUpdate const how = command == abi::mmu_pt_update_preserve_ad
+                                ? EntryUpdate::preserve_accessed_dirty
+                                : EntryUpdate::replace;
+    return target.write(where, request.value, how, who.frames_of);
 }
 
 /// Reports how many requests were carried out, where the guest wants to know.
@@ -205,7 +227,7 @@ Result<> one_mmuext_op(Context& c, Domain& subject, abi::MmuExtOp const& op) {
     }
 }
 
-Result<int64_t> flush_after_update(Context& c, uint64_t address, uint64_t flags) {
+[[gnu::noinline]] Result<int64_t> flush_as_asked(Context& c, uint64_t address, uint64_t flags) {
     uint64_t const pointer = flags & ~uint64_t{7};
     bool const page_only = (flags & abi::uvmf_flush_mask) == abi::uvmf_invlpg;
     if ((flags & abi::uvmf_flush_mask) == abi::uvmf_none)
@@ -222,26 +244,32 @@ Result<int64_t> flush_after_update(Context& c, uint64_t address, uint64_t flags)
     return 0;
 }
 
-Result<int64_t> map_at(Context& c, uint64_t address, uint64_t value, uint64_t flags,
-                       DomainId frames_of) {
+[[gnu::always_inline]] inline Result<int64_t> map_at(Context& c, uint64_t address, uint64_t value,
+                                                     uint64_t flags, DomainId frames_of) {
     {
         auto entry = find_l1_entry(pv_vcpu(c.vcpu), address);
         if (!entry)
             return Errno::inval;
-        TRY(update_entry(c.domain, entry->slot, 1, {value}, EntryUpdate::replace, frames_of));
+        TRY(update_leaf(c.domain, entry->slot, {value}, EntryUpdate::replace, frames_of));
     }
-    return flush_after_update(c, address, flags);
+    if (flags != abi::uvmf_invlpg)
+        return flush_as_asked(c, address, flags);
+    arch::invalidate_page(address); // what Linux asks for: just here
+    return 0;
 }
 
 } // namespace
 
-Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uint64_t done,
-                              uint32_t foreign) {
-    Subjects const who = TRY(subjects_named(c, foreign));
+namespace {
+Result<int64_t> update_all(UpdateSubjects const& who, uint64_t requests, uint32_t count,
+                           uint64_t done) {
+    TargetFrame target{who.tables_of};
     GuestPointer<abi::MmuUpdate> const list{requests};
     for (uint32_t i = 0; i < count; ++i) {
-        auto request = list.read(i);
-        Result<> const result = request ? one_mmu_update(who, *request) : Result<>{request.error()};
+        abi::MmuUpdate request;
+        Result<> result = list.read_to(request, i);
+        if (result)
+            result = one_mmu_update(who, target, request);
         if (!result)
             return report(done, i, result);
         if (i % 32 == 31)
@@ -249,19 +277,58 @@ Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uin
     }
     return report(done, count, {});
 }
+} // namespace
 
-Result<int64_t> do_mmuext_op(Context& c, uint64_t operations, uint32_t count, uint64_t done,
-                             uint32_t foreign) {
-    Subject const subject = TRY(subject_named(c, foreign));
+namespace {
+[[gnu::noinline]] Result<int64_t> update_foreign(Context& c, uint64_t requests, uint32_t count,
+                                                 uint64_t done, uint32_t foreign) {
+    // The halves name the owner of the frames that are mapped, and, one more than its number, that
+    // of the tables.
+    uint32_t const tables_owner = foreign >> 16;
+    Subject const frames = TRY(frame_owner_named(c, foreign & 0xffff));
+    Subject const tables = TRY(subject_named(c, tables_owner ? tables_owner - 1 : domid_self));
+    return update_all({frames.id, frames.domain, *tables.domain}, requests, count, done);
+}
+} // namespace
+
+Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uint64_t done,
+                              uint32_t foreign) {
+    if (foreign != domid_self) [[unlikely]]
+        return update_foreign(c, requests, count, done, foreign);
+    return update_all({c.domain.id, &c.domain, c.domain}, requests, count, done);
+}
+
+namespace {
+Result<int64_t> operate_on_all(Context& c, Domain& subject, uint64_t operations, uint32_t count,
+                               uint64_t done) {
     GuestPointer<abi::MmuExtOp> const list{operations};
     for (uint32_t i = 0; i < count; ++i) {
-        auto op = list.read(i);
-        Result<> const result = op ? one_mmuext_op(c, *subject.domain, *op) : Result<>{op.error()};
+        abi::MmuExtOp op;
+        Result<> result = list.read_to(op, i);
+        if (result)
+            result = one_mmuext_op(c, subject, op);
         if (!result)
             return report(done, i, result);
         preempt_point();
     }
     return report(done, count, {});
+}
+} // namespace
+
+namespace {
+[[gnu::noinline]] Result<int64_t> operate_on_foreign(Context& c, uint64_t operations,
+                                                     uint32_t count, uint64_t done,
+                                                     uint32_t foreign) {
+    Subject const subject = TRY(subject_named(c, foreign));
+    return operate_on_all(c, *subject.domain, operations, count, done);
+}
+} // namespace
+
+Result<int64_t> do_mmuext_op(Context& c, uint64_t operations, uint32_t count, uint64_t done,
+                             uint32_t foreign) {
+    if (foreign != domid_self) [[unlikely]]
+        return operate_on_foreign(c, operations, count, done, foreign);
+    return operate_on_all(c, c.domain, operations, count, done);
 }
 
 Result<int64_t> do_update_va_mapping(Context& c, uint64_t address, uint64_t value, uint64_t flags) {

@@ -35,7 +35,7 @@ Result<> become(Domain& domain, Mfn mfn, PageType old_type, PageType type) {
 
 } // namespace
 
-Result<> get_type(Domain& domain, Mfn mfn, PageType type) {
+Result<> make_type(Domain& domain, Mfn mfn, PageType type) {
     Page& page = page_at(mfn);
     TypeWord word = page.type_word();
     for (;;) {
@@ -62,7 +62,7 @@ Result<> get_type(Domain& domain, Mfn mfn, PageType type) {
     }
 }
 
-void put_type(Domain& domain, Mfn mfn) {
+void end_type(Domain& domain, Mfn mfn) {
     Page& page = page_at(mfn);
     TypeWord word = page.type_word();
     for (;;) {
@@ -85,18 +85,6 @@ void put_type(Domain& domain, Mfn mfn) {
         settle(page, TypeWord::make(type, 0, 0));
         return;
     }
-}
-
-Result<> get_page_and_type(Domain& domain, Mfn mfn, PageType type) {
-    PageRef ref = TRY(PageRef::get(mfn, domain.id));
-    TRY(get_type(domain, mfn, type));
-    (void)ref.release();
-    return {};
-}
-
-void put_page_and_type(Domain& domain, Mfn mfn) {
-    put_type(domain, mfn);
-    PageRef::adopt(mfn).reset();
 }
 
 Result<> pin(Domain& domain, Mfn mfn, PageType type) {

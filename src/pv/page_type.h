@@ -19,13 +19,51 @@ namespace hearth::pv {
 /// Takes a type reference, validating the frame if it has none yet. The caller holds a page
 /// reference meanwhile and after. inval: in use as something else, bad contents, not the domain's.
 /// May reschedule.
-Result<> get_type(Domain& domain, Mfn mfn, PageType type);
+inline Result<> get_type(Domain& domain, Mfn mfn, PageType type);
 /// Drops one, releasing what the table refers to when it was the last.
-void put_type(Domain& domain, Mfn mfn);
+inline void put_type(Domain& domain, Mfn mfn);
+
+// The long ways: a frame that is not in use as that, and last references.
+Result<> make_type(Domain& domain, Mfn mfn, PageType type);
+void end_type(Domain& domain, Mfn mfn);
+
+inline Result<> get_type(Domain& domain, Mfn mfn, PageType type) {
+    Page& page = page_at(mfn);
+    TypeWord word = page.type_word();
+    if (word.can_share(type) &&
+        page.type.compare_exchange_strong(word.v, word.v + 1, std::memory_order_acq_rel)) [[likely]]
+        return {};
+    return make_type(domain, mfn, type);
+}
+inline void put_type(Domain& domain, Mfn mfn) {
+    Page& page = page_at(mfn);
+    TypeWord word = page.type_word();
+    if (word.count() > 1 &&
+        page.type.compare_exchange_strong(word.v, word.v - 1, std::memory_order_acq_rel)) [[likely]]
+        return;
+    end_type(domain, mfn);
+}
 
 /// Page and type reference together, as a page-table entry or CR3 holds them.
-Result<> get_page_and_type(Domain& domain, Mfn mfn, PageType type);
-void put_page_and_type(Domain& domain, Mfn mfn);
+[[gnu::always_inline]] inline Result<> get_page_and_type(Domain& domain, Page& page, Mfn mfn,
+                                                         PageType type) {
+    if (!take_reference(page, domain.id)) [[unlikely]]
+        return Errno::inval;
+    auto const got = get_type(domain, mfn, type);
+    if (!got) [[unlikely]]
+        drop_reference(mfn);
+    return got;
+}
+inline Result<> get_page_and_type(Domain& domain, Mfn mfn, PageType type) {
+    Page* const page = find_page(mfn);
+    if (!page) [[unlikely]]
+        return Errno::inval;
+    return get_page_and_type(domain, *page, mfn, type);
+}
+inline void put_page_and_type(Domain& domain, Mfn mfn) {
+    put_type(domain, mfn);
+    drop_reference(mfn);
+}
 
 /// A type reference for as long as it lives; with the page reference that it needs.
 class TypeRef {

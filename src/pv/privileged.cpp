@@ -53,6 +53,15 @@ protected:
 
 public:
     Access<size_t> fetch(GuestAddress from, std::span<std::byte> to) override {
+        struct Window {
+            uint64_t words[2];
+        } window;
+        // Mostly there is a whole window, and it does not end at a page that is not mapped.
+        if (to.size() == emulate::longest_instruction &&
+            GuestPointer<Window>{from.raw()}.read_to(window)) {
+            memcpy(to.data(), &window, emulate::longest_instruction);
+            return to.size();
+        }
         if (copy_from_guest(to.data(), from, to.size()))
             return to.size();
         // Up to the end of the page that is mapped.
@@ -363,6 +372,27 @@ bool emulate_privileged(PvVcpu& v) {
                                   {.memory = false, .port = true, .privileged = true}));
 }
 
+namespace {
+/// The common case, without the emulator: a whole entry stored by a plain instruction, and valid.
+bool store_entry(PvVcpu& v, uint64_t address, Mfn table) {
+    Registers& r = v.registers();
+    uint64_t bytes;
+    if (code_size(r) != CodeSize::bits64 || (r.rflags & rflags::tf) || address % sizeof(Pte) != 0 ||
+        !GuestPointer<uint64_t>{r.rip}.read_to(bytes))
+        return false;
+    auto const store = emulate::plain_store(bytes, r);
+    if (!store || store->address != address ||
+        !update_leaf(v.domain,
+                     direct<Pte>(PhysicalAddress{address_of(table).raw() + (address & page_mask)}),
+                     {store->value}, EntryUpdate::replace, v.domain.id))
+        return false;
+    r.rip += store->length;
+    r.rflags &= ~rflags::rf;
+    r.vector = 0;
+    return true;
+}
+} // namespace
+
 bool emulate_page_table_write(PvVcpu& v, uint64_t address) {
     auto const entry = peek_l1_entry(v.active_table(), address);
     if (!entry || !entry->present() || entry->writable() || !is_ram(entry->mfn()))
@@ -372,18 +402,22 @@ bool emulate_page_table_write(PvVcpu& v, uint64_t address) {
     auto const held = TypeRef::get(v.domain, entry->mfn(), PageType::l1);
     if (!held)
         return false;
+    if (store_entry(v, address, held->mfn()))
+        return true;
     TableEnvironment environment{v, address, held->mfn()};
     return settle(v, emulate::run(v.registers(), code_size(v.registers()), environment,
                                   {.memory = true, .port = false, .privileged = false}));
 }
 
 bool emulate_forced_cpuid(PvVcpu& v) {
-    constexpr char pattern[] = "\x0f\x0b"
-                               "xen\x0f\xa2";
+    constexpr uint64_t length = 7, pattern = 0xa2'0f'6e'65'78'0b'0f; // "\x0f\x0bxen\x0f\xa2"
     Registers& r = v.registers();
-    char bytes[7];
-    if (!copy_from_guest(bytes, GuestAddress{r.rip}, sizeof bytes) ||
-        memcmp(bytes, pattern, sizeof bytes) != 0)
+    uint64_t bytes = 0;
+    // The eighth byte may lie in a page that is not mapped.
+    if (!GuestPointer<uint64_t>{r.rip}.read_to(bytes) &&
+        !copy_from_guest(&bytes, GuestAddress{r.rip}, length))
+        return false;
+    if ((bytes & (bit(8 * length) - 1)) != pattern)
         return false;
     CpuidResult const result = pv_cpuid(static_cast<uint32_t>(r.rax), static_cast<uint32_t>(r.rcx),
                                         machine_cpuid(), policy_for(v));
@@ -391,7 +425,7 @@ bool emulate_forced_cpuid(PvVcpu& v) {
     r.rbx = result.ebx;
     r.rcx = result.ecx;
     r.rdx = result.edx;
-    r.rip += sizeof bytes;
+    r.rip += length;
     r.rflags &= ~rflags::rf;
     return true;
 }

@@ -12,13 +12,12 @@
 #include "pv/descriptor_tables.h"
 #include "pv/hypercall.h"
 #include "pv/privileged.h"
-#include "pv/vcpu.h"
+#include "pv/way_back.h"
 
 #include <cstring>
 
 extern "C" {
-void guest_exception(hearth::Registers& frame);
-void guest_syscall(hearth::Registers& frame);
+void guest_exception(hearth::Registers& frame, hearth::Thread& vcpu);
 void guest_syscall32(hearth::Registers& frame);
 void guest_sysenter(hearth::Registers& frame);
 void guest_iret_fault(hearth::Registers& fault);
@@ -29,7 +28,7 @@ bool resolve_guest_fault(uint64_t address, uint32_t error_code);
 namespace hearth::pv {
 namespace {
 
-void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
+[[gnu::noinline]] void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
     if (layout::is_ours(address)) {
         uint64_t const offset = address - v.window;
         if (offset < window_size) {
@@ -43,7 +42,9 @@ void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
         }
         return deliver_page_fault(v, address, r.error_code & ~page_fault::present);
     }
-    SpaceFault const fault = resolve_fault(v, address, r.error_code);
+    SpaceFault fault{.resolved = false, .error_code = r.error_code};
+    if (v.domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
+        fault = resolve_fault(v, address, r.error_code);
     if (fault.resolved)
         return;
     constexpr uint32_t write_to_present = page_fault::present | page_fault::write;
@@ -54,7 +55,7 @@ void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
     deliver_page_fault(v, address, fault.error_code);
 }
 
-void handle_general_protection(PvVcpu& v, Registers& r) {
+[[gnu::noinline]] void handle_general_protection(PvVcpu& v, Registers& r) {
     // `int n` in ring 3 where the IDT says ring 0: the guest's own table decides. The error code
     // names the gate.
     if (r.error_code & 2) {
@@ -72,21 +73,28 @@ void handle_general_protection(PvVcpu& v, Registers& r) {
 }
 
 /// The instructions whose gates are open to ring 3: the guest's own table says to whom.
-void handle_gate_for_all(PvVcpu& v, Registers& r) {
+[[gnu::noinline]] void handle_gate_for_all(PvVcpu& v, Registers& r) {
     auto const vector = static_cast<uint8_t>(r.vector);
-    if (v.traps[vector].address && (v.kernel_mode || v.traps[vector].privilege() == 3))
+    TrapHandler const& handler = v.traps[vector];
+    bool const open = v.kernel_mode || handler.privilege() == 3;
+    if (open && handler.address) [[likely]]
         return deliver_software_interrupt(v, vector);
     r.rip -= vector >= 32 ? 2 : 1; // back to the instruction, as where the processor refuses it
     deliver_trap(v, Vector::general_protection, vector * 8u + 2);
 }
 
-void handle_debug(PvVcpu& v) {
+[[gnu::noinline]] void handle_invalid_opcode(PvVcpu& v) {
+    if (!emulate_forced_cpuid(v))
+        deliver_trap(v, Vector::invalid_opcode);
+}
+
+[[gnu::noinline]] void handle_debug(PvVcpu& v) {
     v.debug[6] = arch::read_dr6();
     arch::write_dr6(0xffff0ff0);
     deliver_trap(v, Vector::debug);
 }
 
-void handle_no_device(PvVcpu& v) {
+[[gnu::noinline]] void handle_no_device(PvVcpu& v) {
     arch::clear_task_switched();
     if (!v.task_switched)
         return;
@@ -101,13 +109,12 @@ void handle_no_device(PvVcpu& v) {
 using namespace hearth;
 using namespace hearth::pv;
 
-void guest_exception(Registers& r) {
-    uint64_t const fault_address = arch::read_cr2();
-    PvVcpu& v = current();
+void guest_exception(Registers& r, Thread& vcpu) {
+    PvVcpu& v = pv_vcpu(vcpu);
     auto const vector = static_cast<Vector>(r.vector);
     switch (vector) {
-    case Vector::page_fault:
-        return handle_page_fault(v, r, fault_address);
+    case Vector::page_fault: // nothing has touched guest memory since
+        return handle_page_fault(v, r, arch::read_cr2());
     case Vector::general_protection:
         return handle_general_protection(v, r);
     case Vector::device_not_available:
@@ -115,11 +122,12 @@ void guest_exception(Registers& r) {
     case Vector::debug:
         return handle_debug(v);
     case Vector::invalid_opcode:
-        if (emulate_forced_cpuid(v))
-            return;
-        return deliver_trap(v, vector);
+        return handle_invalid_opcode(v);
+    case Vector::breakpoint:
+    case Vector::overflow:
+        return handle_gate_for_all(v, r);
     default:
-        if (r.vector >= 32 || r.vector == 3 || r.vector == 4) // int 0x80, int3, into
+        if (r.vector >= 32) // int 0x80
             return handle_gate_for_all(v, r);
         return deliver_trap(v, vector, r.error_code);
     }
@@ -134,14 +142,22 @@ void deliver_syscall(PvVcpu& v, Registers& r, Handler const& callback) {
     r.rip -= instruction_size;
     deliver_trap(v, Vector::invalid_opcode);
 }
-} // namespace
 
-void guest_syscall(Registers& r) {
-    PvVcpu& v = current();
-    if (v.kernel_mode)
-        return hypercall(v, r);
+[[gnu::noinline]] SyscallResult system_call_of_user(PvVcpu& v, Registers& r) {
     r.r11 |= rflags::interrupts;
     deliver_syscall(v, r, v.syscall_callback);
+    return v.upcall_due() ? way_back_by_upcall(v, r, r.rax) : way_back(v, r, r.rax);
+}
+} // namespace
+
+SyscallResult guest_syscall(Registers& r, Thread& vcpu) {
+    PvVcpu& v = pv_vcpu(vcpu);
+    if (!v.kernel_mode) [[unlikely]]
+        return system_call_of_user(v, r);
+    uint64_t const result = hypercall(v, r);
+    if (v.upcall_due()) [[unlikely]]
+        return way_back_by_upcall(v, r, result);
+    return way_back(v, r, result);
 }
 
 void guest_syscall32(Registers& r) {

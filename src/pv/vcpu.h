@@ -76,6 +76,8 @@ struct PvVcpu final : Vcpu {
 };
 
 inline PvVcpu& pv_vcpu(Vcpu& vcpu) { return static_cast<PvVcpu&>(vcpu); }
+/// The thread being a vCPU's.
+inline PvVcpu& pv_vcpu(Thread& thread) { return static_cast<PvVcpu&>(thread); }
 PvVcpu& current();
 
 /// Notes which selectors a vCPU that runs here has loaded.

@@ -36,10 +36,9 @@ struct Scheduler {
         Queue without_budget; // runnable, but for their caps
         Hint<Thread*> running{nullptr};
         Thread* idle = nullptr;
-        Thread* previous = nullptr;     // being switched away from
-        Thread* displaced = nullptr;    // `previous`, when it may no longer run here
-        Hint<uint64_t> virtual_time{0}; // never goes back
-        std::atomic<bool> reschedule{false};
+        Thread* previous = nullptr;             // being switched away from
+        Thread* displaced = nullptr;            // `previous`, when it may no longer run here
+        Hint<uint64_t> virtual_time{0};         // never goes back
         std::atomic<uint64_t> interruptions{0}; // by IPI: each found the CPU between two things
         std::atomic<uint64_t> rate_limit{0};    // ns
         Timer slice_timer{slice_ended, nullptr};
@@ -106,7 +105,7 @@ struct Scheduler {
         bool const preempts =
             cpu.running->idle_ || t.virtual_time_ + slice / 8 < current_virtual_time(cpu);
         if (was_alone || preempts) {
-            cpu.reschedule.store(true);
+            cpu.running->demand(attention::reschedule);
             if (id != this_cpu_id())
                 send_ipi(CpuMask::of(id), Ipi::reschedule);
         }
@@ -250,7 +249,7 @@ struct Scheduler {
     /// held; released.
     static void switch_away(Cpu& cpu, uint64_t now) __attribute__((release_capability(cpu.lock))) {
         Thread& previous = *cpu.running;
-        cpu.reschedule.store(false);
+        previous.settle(attention::reschedule);
         Thread& next = pick(cpu, now);
         enter_state(next, RunState::running, now);
         // How long it may run: until others want their turn, or as its cap says. 0: for ever.
@@ -349,7 +348,7 @@ struct Scheduler {
 
     static void prepare(Thread& t, uint64_t stack, void (*function)(void*), void* argument) {
         t.stack_end_ = stack + arch::stack_size;
-        t.saved_stack_pointer_ = arch::prepare_stack(t.stack_end_, function, argument);
+        t.saved_stack_pointer_ = arch::prepare_stack(t.stack_end_, t, function, argument);
     }
     static void adopt_idle(Thread& t, uint64_t stack) {
         Cpu& cpu = mine();
@@ -380,7 +379,7 @@ struct Scheduler {
         if (elsewhere && queued)
             take_off(cpu, t);
         else if (elsewhere && cpu.running == &t)
-            cpu.reschedule.store(true);
+            t.demand(attention::reschedule);
         unsigned const id = t.cpu_;
         cpu.lock.unlock();
         if (elsewhere && queued)
@@ -406,7 +405,7 @@ struct Scheduler {
             uint64_t const now = now_ns();
             charge(cpu, now);
             enter_state(t, RunState::running, now);
-            cpu.reschedule.store(true);
+            t.demand(attention::reschedule);
         }
         t.cap_ = cap;
         t.drawn_ = 0;
@@ -425,11 +424,11 @@ struct Scheduler {
         uint64_t const limit = cpu.rate_limit.load(std::memory_order_relaxed);
         if (limit == 0) [[likely]]
             return false;
-        Thread const& self = *cpu.running;
+        Thread& self = *cpu.running;
         uint64_t const end = self.times_.since + limit;
         if (self.idle_ || self.cap_ || !self.affinity_.has(self.cpu_) || now_ns() >= end)
             return false;
-        cpu.reschedule.store(false);
+        self.settle(attention::reschedule);
         cpu.slice_timer.set(end);
         return true;
     }
@@ -477,8 +476,6 @@ void idle_loop() {
     }
 }
 
-Thread& current_thread() { return *this_cpu().current; }
-
 void wake(Thread& thread) {
     if (Scheduler::leave_sleep(thread, RunState::blocked))
         Scheduler::make_runnable(thread);
@@ -499,12 +496,11 @@ void set_rate_limit(CpuMask cpus, uint64_t limit) {
 }
 bool is_parked(Thread& thread) { return Scheduler::parked(thread); }
 
-bool reschedule_pending() { return Scheduler::mine().reschedule.load(std::memory_order_relaxed); }
-void reschedule_if_needed() {
+[[gnu::noinline]] void reschedule_if_needed() {
     if (reschedule_pending() && !Scheduler::goes_on())
         Scheduler::leave(RunState::runnable);
 }
-void request_reschedule() { Scheduler::mine().reschedule.store(true); }
+void request_reschedule() { Scheduler::mine().running->demand(attention::reschedule); }
 // A CPU takes interrupts only at preemption points, while it idles and in guests: it is at one now.
 // The way back looks for other work.
 void reschedule_interrupt() { Scheduler::mine().interruptions.fetch_add(1); }
@@ -519,13 +515,6 @@ void wait_for_all_cpus() {
         while (Scheduler::cpus[id].interruptions.load() == before[id])
             let_others_run();
     });
-}
-
-void preempt_point() {
-    if (check_lock_ranks && this_cpu().held_count)
-        panic("preemption point with a lock held");
-    arch::open_interrupt_window();
-    reschedule_if_needed();
 }
 
 void let_others_run() {

@@ -2,10 +2,11 @@
 // each CPU's idle loop.
 #pragma once
 
+#include "arch/intrinsics.h"
 #include "base/hint.h"
 #include "base/list.h"
 #include "base/lock.h"
-#include "cpu/mask.h"
+#include "cpu/cpu.h"
 #include "sched/cap.h"
 
 #include <atomic>
@@ -22,6 +23,12 @@ struct RunTimes {
     uint64_t since = 0;     // system time at which `state` began
     uint64_t spent[4] = {}; // ns, up to `since`
 };
+
+/// What a thread has to see to before it goes back to its guest, or at its next preemption point.
+namespace attention {
+inline constexpr uint32_t reschedule = 1; // another thread may be due on its CPU
+inline constexpr uint32_t border = 2;     // whether it may go on, and with what; its owner says
+} // namespace attention
 
 class Thread {
 public:
@@ -40,11 +47,18 @@ public:
     [[nodiscard]] CpuMask preferred_cpus() const { return preferred_; }
     [[nodiscard]] uint64_t stack_end() const { return stack_end_; }
 
+    /// After what it is about has been written: the bits of attention:: that are set here are not
+    /// missed by whoever clears them before looking.
+    void demand(uint32_t what) { attention_.fetch_or(what); }
+    void settle(uint32_t what) { attention_.fetch_and(~what); }
+    [[nodiscard]] uint32_t attention() const { return attention_.load(std::memory_order_relaxed); }
+
 protected:
     constexpr ~Thread() = default;
 
 private:
     friend struct Scheduler;
+    std::atomic<uint32_t> attention_{0};
     uint64_t saved_stack_pointer_ = 0;
     uint64_t stack_end_ = 0;
     ListNode queue_node_;
@@ -69,7 +83,7 @@ void thread_prepare(Thread& thread, uint64_t stack, void (*function)(void*), voi
 void scheduler_adopt_idle(Thread& idle, uint64_t stack);
 [[noreturn]] void idle_loop();
 
-Thread& current_thread();
+inline Thread& current_thread() { return *this_cpu().current; }
 /// Makes a sleeping thread runnable; remembered if it is about to sleep.
 void wake(Thread& thread);
 /// Brings a new or offline thread to life on the least loaded CPU of its affinity.
@@ -99,13 +113,20 @@ bool is_parked(Thread& thread);
 void wait_for_all_cpus();
 /// Moves on to another thread if this CPU was asked to; otherwise returns at once.
 void reschedule_if_needed();
-bool reschedule_pending();
+inline bool reschedule_pending() {
+    return (current_thread().attention() & attention::reschedule) != 0;
+}
 /// Has this CPU look for another thread at its next chance.
 void request_reschedule();
 /// The reschedule IPI's handler.
 void reschedule_interrupt();
 /// Lets interrupts in and others run. No lock may be held.
-void preempt_point();
+inline void preempt_point() {
+    check_no_lock_held();
+    arch::open_interrupt_window();
+    if (reschedule_pending()) [[unlikely]]
+        reschedule_if_needed();
+}
 /// How long a CPU has had nothing to run, ns.
 uint64_t idle_time(unsigned cpu);
 /// If it is running on another CPU, makes that CPU pass through the hypervisor.

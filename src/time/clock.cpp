@@ -9,6 +9,7 @@ namespace {
 
 constinit uint64_t start_tsc = 0;
 constinit uint64_t hertz = 0;
+constinit uint32_t kilohertz = 0;
 constinit TimeScale scale{};
 constinit uint64_t ticks_per_ns = 0; // with 32 fractional bits
 constinit Guarded<WallClock, Rank::timer> wall_clock;
@@ -57,6 +58,7 @@ TimeScale TimeScale::from_frequency(uint64_t f) {
 
 void clock_refine(uint64_t tsc_frequency) {
     hertz = tsc_frequency;
+    kilohertz = static_cast<uint32_t>(hertz / 1000);
     scale = TimeScale::from_frequency(hertz);
     ticks_per_ns = (hertz / second << 32) + ((hertz % second) << 32) / second;
 }
@@ -67,7 +69,7 @@ void clock_start(uint64_t tsc_frequency) {
 }
 
 uint64_t now_ns() { return scale.nanoseconds(arch::read_tsc() - start_tsc); }
-uint64_t tsc_hertz() { return hertz; }
+uint32_t tsc_kilohertz() { return kilohertz; }
 TimeScale const& tsc_scale() { return scale; }
 
 uint64_t tsc_at(uint64_t ns) {

@@ -32,7 +32,7 @@ void clock_start(uint64_t tsc_hertz);
 /// A better figure, before anybody has been told the first.
 void clock_refine(uint64_t tsc_hertz);
 uint64_t now_ns();
-uint64_t tsc_hertz();
+uint32_t tsc_kilohertz();
 TimeScale const& tsc_scale();
 uint64_t tsc_at(uint64_t ns);
 /// The three numbers that a guest needs, the same on every CPU.

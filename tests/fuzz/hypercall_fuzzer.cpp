@@ -11,7 +11,7 @@
 #include "grant/grant.h"
 
 extern "C" int LLVMFuzzerTestOneInput(uint8_t const* data, size_t size);
-extern "C" void guest_exception(hearth::Registers& frame);
+extern "C" void guest_exception(hearth::Registers& frame, hearth::Thread& vcpu);
 
 namespace hearth::test {
 namespace {
@@ -97,7 +97,7 @@ class FuzzedGuest {
             r.rdi = r.rbp = address;
             r.rsp = Guest::argument_address + 0xf00;
             host::cpu_state(host::current_cpu()).cr2 = address;
-            guest_exception(r);
+            guest_exception(r, guest_.vcpu());
         });
     }
     /// As the guest's own instructions would, where it may write.

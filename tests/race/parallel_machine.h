@@ -43,7 +43,7 @@ public:
             while (left_.load() != 0) {
                 step();
                 host::interrupt_window();
-                (void)prepare_return_to_guest(frame);
+                (void)prepare_return_to_guest(frame, guest_.vcpu(vcpu_));
                 left_.fetch_sub(1);
             }
             // Leaves its CPU to others for good.
@@ -66,13 +66,14 @@ protected:
     }
     int64_t call(abi::Hypercall number, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
                  uint64_t a4 = 0) {
-        Registers& r = guest_.vcpu(vcpu_).registers();
+        pv::PvVcpu& v = guest_.vcpu(vcpu_);
+        Registers& r = v.registers();
         r.rax = static_cast<uint64_t>(number);
         r.rdi = a1;
         r.rsi = a2;
         r.rdx = a3;
         r.r10 = a4;
-        guest_syscall(r);
+        system_call(v);
         return static_cast<int64_t>(r.rax);
     }
 };

@@ -11,11 +11,11 @@ pytestmark = pytest.mark.hearth_only
 NAMES = sorted(os.path.basename(path)[:-4] for path in glob.glob(os.path.join(machine.ROOT, "tests/guests/*.cpp")))
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
-@pytest.mark.parametrize("name", NAMES)
-def test_guest(name, cpus):
-    with new_machine(f"guest {name} {cpus}", kernel=f"{machine.BUILD}/guests/{name}", initrd="", disk="none", net="none",
-                     memory=512, cpus=cpus, extra=["-no-reboot"]) as guest:
+# The last: RAM on both sides of the devices' addresses below 4 GiB.
+@pytest.mark.parametrize("name, cpus, memory", [(name, cpus, 512) for name in NAMES for cpus in (1, 2)] + [("page_tables", 1, 5120)])
+def test_guest(name, cpus, memory):
+    with new_machine(f"guest {name} {cpus} {memory}", kernel=f"{machine.BUILD}/guests/{name}", initrd="", disk="none", net="none",
+                     memory=memory, cpus=cpus, extra=["-no-reboot"]) as guest:
         while guest.pump(60):
             pass
         assert "PANIC" not in guest.text

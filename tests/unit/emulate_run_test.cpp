@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -514,6 +515,42 @@ TEST_F(EmulateTest, ThirtyTwoBitCodeHasSegments) {
     expect_fault({0x89, 0x45, 0x00}, Vector::stack_fault);
     machine.segments[1].limit = code_start + 1; // the code segment ends within the instruction
     expect_fault({0x26, 0x89, 0x02}, Vector::general_protection);
+}
+
+/// Every instruction that plain_store() takes for one does what it says, by the emulator.
+TEST(PlainStore, AgreesWithTheEmulator) {
+    std::mt19937_64 random{1};
+    unsigned stores = 0, immediates = 0;
+    for (unsigned n = 0; n < 200'000; ++n) {
+        uint64_t bytes = random();
+        if (n % 2) // mostly what it looks for
+            bytes = (bytes & ~uint64_t{0xffff}) | (0x40 | (random() & 0xf)) |
+                    (random() % 2 ? 0x8900 : 0xc700);
+        if (n % 4 == 3) // and with a displacement that reaches
+            bytes &= 0x0000'001f'ffff'ffff;
+        Registers registers{};
+        uint64_t* const general = &registers.r15; // rdi is the last of the fifteen
+        for (unsigned i = 0; i < 15; ++i)
+            general[i] = data_start + 0x800 + i * 0x10;
+        registers.rsp = data_start + 0xa00;
+        registers.rip = code_start;
+        registers.rflags = rflags::fixed;
+        auto const store = plain_store(bytes, registers);
+        if (!store || store->address < data_start || store->address + 8 > data_start + data_size)
+            continue;
+        FakeMachine machine;
+        machine.code.resize(sizeof bytes);
+        std::memcpy(machine.code.data(), &bytes, sizeof bytes);
+        std::vector<std::byte> expected = machine.data;
+        std::memcpy(expected.data() + (store->address - data_start), &store->value, 8);
+        auto const outcome = run(registers, CodeSize::bits64, machine, {.memory = true});
+        ASSERT_EQ(outcome.status, Status::done) << std::hex << bytes;
+        ASSERT_EQ(registers.rip, code_start + store->length) << std::hex << bytes;
+        ASSERT_EQ(machine.data, expected) << std::hex << bytes;
+        ++((bytes >> 8 & 0xff) == 0xc7 ? immediates : stores);
+    }
+    EXPECT_GT(stores, 1000u);
+    EXPECT_GT(immediates, 300u);
 }
 
 } // namespace

@@ -20,6 +20,7 @@
 #include "pv/domain.h"
 #include "pv/hypercall.h"
 #include "pv/page_type.h"
+#include "pv/way_back.h"
 #include "time/clock.h"
 #include "time/timer.h"
 
@@ -30,11 +31,6 @@
 #include <memory>
 #include <optional>
 #include <vector>
-
-extern "C" {
-void guest_syscall(hearth::Registers& frame);
-bool prepare_return_to_guest(hearth::Registers& frame);
-}
 
 namespace hearth::test {
 
@@ -56,6 +52,16 @@ inline std::map<Registers*, std::function<void(Registers&)>>& guest_steps() {
     return steps;
 }
 
+/// What entry.S does with the instruction `syscall`.
+inline void system_call(pv::PvVcpu& v) {
+    Registers& r = v.registers();
+    r.vector = ENTERED_BY_SYSCALL;
+    auto const result = guest_syscall(r, v);
+    r.rax = result.rax;
+    if (result.way == pv::WayBack::border)
+        (void)prepare_return_to_guest(r, v);
+}
+
 /// What stands for a guest's code: does what the driver prepared, once each time that its CPU is
 /// let run.
 [[noreturn]] inline void guest_code(Registers& frame) {
@@ -63,7 +69,7 @@ inline std::map<Registers*, std::function<void(Registers&)>>& guest_steps() {
         if (auto step = std::exchange(guest_steps()[&frame], nullptr))
             step(frame);
         // An interrupt may have asked for another thread.
-        (void)prepare_return_to_guest(frame);
+        (void)prepare_return_to_guest(frame, pv::current());
         host::leave_cpu();
     }
 }
@@ -236,7 +242,7 @@ public:
                 r.r10 = a4;
                 r.r8 = a5;
                 r.r9 = a6;
-                guest_syscall(r);
+                system_call(v);
                 *result = static_cast<int64_t>(r.rax);
             },
             n);

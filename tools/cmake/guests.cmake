@@ -1,7 +1,8 @@
-# Test guests: small PV kernels, build/guests/NAME. Those in neighbours/ run beside Domain 0.
+# Test guests: small PV kernels, build/guests/NAME. Those in neighbours/ run beside Domain 0; those in bench/ are timed.
 set(guest_library ${CMAKE_SOURCE_DIR}/tests/guests/library)
 file(GLOB guest_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/guests/*.cpp
-  ${CMAKE_SOURCE_DIR}/tests/guests/neighbours/*.cpp ${CMAKE_SOURCE_DIR}/tests/guests/attacks/*.cpp)
+  ${CMAKE_SOURCE_DIR}/tests/guests/neighbours/*.cpp ${CMAKE_SOURCE_DIR}/tests/guests/attacks/*.cpp
+  ${CMAKE_SOURCE_DIR}/bench/*.cpp)
 # What a guest does not use is not in it: those beside Domain 0 are to be small.
 file(GLOB library_sources CONFIGURE_DEPENDS ${guest_library}/*.cpp ${guest_library}/pv/*.cpp ${guest_library}/pv/*.S)
 add_library(guest_objects OBJECT ${library_sources})

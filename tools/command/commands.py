@@ -184,6 +184,10 @@ def demo_run(options, chosen):
 def bench(options):
     import measure
     import measure_guests
+    import measure_paths
+    if options.what == "paths":
+        configure_and_build("hypervisor")
+        return measure_paths.paths(options)
     everything()
     return {"boot": measure.boot, "create": measure_guests.create}[options.what]()
 
@@ -206,7 +210,7 @@ class Tally:
         try:
             note = action() or ""
             self.add(1, 0, name, time.monotonic() - begun, note)
-        except Failure as failure:
+        except (Failure, machine.MachineError) as failure:
             print(failure, flush=True)
             self.add(0, 1, name, time.monotonic() - begun)
 
@@ -256,8 +260,8 @@ def test_hosted(tally, name, preset):
 
 
 def sources():
-    return sorted(path for suffix in ("cpp", "h") for path in glob.glob(f"{ROOT}/src/**/*.{suffix}", recursive=True) +
-                  glob.glob(f"{ROOT}/tests/**/*.{suffix}", recursive=True))
+    return sorted(path for suffix in ("cpp", "h") for folder in ("src", "tests", "bench")
+                  for path in glob.glob(f"{ROOT}/{folder}/**/*.{suffix}", recursive=True))
 
 
 def test_checks(tally):
@@ -276,6 +280,14 @@ def test_tidy(tally):
     files = [path for path in sources() if path.startswith(ROOT + "/src/") and path.endswith(".cpp") and "/arch/host/" not in path]
     tally.step("tidy", lambda: quietly(["run-clang-tidy-19", "-p", folder, "-quiet", "-j", str(os.cpu_count()), *files],
                                        "tidy", "clang-tidy"))
+
+
+def test_bench_paths(tally):
+    def check():
+        import measure_paths
+        configure_and_build("hypervisor")
+        measure_paths.check()
+    tally.step("bench paths", check)
 
 
 FUZZ_SECONDS = 10
@@ -332,10 +344,13 @@ def test_system(tally, pattern, slow):
 def test(options):
     setup()
     os.makedirs(os.path.join(BUILD, "logs"), exist_ok=True)
-    begun, tally, kinds = time.monotonic(), Tally(), ("unit", "race", "checks", "fuzz", "system", "tidy", "mutants")
+    begun, tally = time.monotonic(), Tally()
+    kinds = ("unit", "race", "checks", "bench", "fuzz", "system", "tidy", "mutants")
     chosen = options.pattern
     if chosen in ("", "checks"):
         test_checks(tally)
+    if chosen in ("", "bench"):
+        test_bench_paths(tally)
     if chosen in ("", "unit"):
         test_hosted(tally, "unit", "hosted")
     if chosen in ("", "race"):

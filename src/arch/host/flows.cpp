@@ -167,7 +167,7 @@ extern "C" void switch_stacks(uint64_t* save, uint64_t load) {
     switch_flows(from, *running[cpu]);
 }
 
-uint64_t prepare_stack(uint64_t stack_end, void (*function)(void*), void* argument) {
+uint64_t prepare_stack(uint64_t stack_end, Thread&, void (*function)(void*), void* argument) {
     std::scoped_lock const guard{stacks_mutex};
     Flow*& flow = flow_of_stack()[stack_end];
     if (flow)

@@ -74,6 +74,14 @@ inline void fill_quads(void* to, uint64_t value, size_t quads) {
 
 /// As entry.S has them, with the page tables that CR3 names walked by software.
 size_t copy_guest(void* to, void const* from, size_t size);
+template <class T>
+void written_by_assembly(T&) {}
+inline size_t copy_guest_quads(void* to, void const* from, size_t count) {
+    return (copy_guest(to, from, count * 8) + 7) / 8;
+}
+inline size_t copy_guest_longs(void* to, void const* from, size_t count) {
+    return (copy_guest(to, from, count * 4) + 3) / 4;
+}
 bool compare_exchange_guest(void* address, uint64_t* expected, uint64_t desired, size_t size);
 
 } // namespace hearth::arch

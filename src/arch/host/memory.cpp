@@ -61,6 +61,7 @@ std::map<uint64_t, Pte>& hypervisor_mappings() {
 } // namespace host
 
 Page& page_at(Mfn mfn) { return frame_table[mfn.raw()]; }
+Mfn frame_of_entry(Page const& page) { return Mfn{static_cast<uint64_t>(&page - frame_table)}; }
 Page* find_page(Mfn mfn) {
     if (mfn.raw() >= frame_count || page_at(mfn).state == PageState::not_ram)
         return nullptr;

@@ -2,8 +2,9 @@
 #pragma once
 
 #define STACK_SIZE 0x4000
-/* From the end of a stack: where the pointer to the CPU's block and its number lie. */
+/* From the end of a stack: where the pointers to the CPU's block and to the thread lie. */
 #define STACK_CPU_OFFSET 16
+#define STACK_THREAD_OFFSET 8
 #define STACK_RESERVED 16
 
 #define IMAGE_BASE 0xffff828000000000
@@ -14,5 +15,14 @@
 #define RING3_DS 0xe02b
 #define RING3_CS64 0xe033
 #define HYPERVISOR_TSS 0xe040
+
+/* Registers::vector of a frame that `syscall` made, from 64- and 32-bit code. */
+#define ENTERED_BY_SYSCALL 0x100
+#define ENTERED_BY_SYSCALL32 0x101
+
+/* WayBack */
+#define WAY_BORDER 0
+#define WAY_SYSRET 1
+#define WAY_IRET 2
 
 #define MAX_CPUS 64

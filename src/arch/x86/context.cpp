@@ -12,7 +12,9 @@ namespace hearth::arch {
 
 static_assert(stack_size == STACK_SIZE && stack_reserved == STACK_RESERVED);
 
-uint64_t prepare_stack(uint64_t stack_end, void (*function)(void*), void* argument) {
+uint64_t prepare_stack(uint64_t stack_end, Thread& thread, void (*function)(void*),
+                       void* argument) {
+    *reinterpret_cast<Thread**>(stack_end - STACK_THREAD_OFFSET) = &thread;
     auto* top = reinterpret_cast<uint64_t*>(stack_end - stack_reserved - sizeof(Registers));
     // As switch_stacks() pops them: r15 r14 r13 r12 rbp rbx, then the return address.
     *--top = reinterpret_cast<uint64_t>(thread_start);

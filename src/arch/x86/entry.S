@@ -5,8 +5,27 @@
 #include "asm.h"
 
 #define FRAME_SIZE 168          /* sizeof(Registers) */
+#define FRAME_R15 0
+#define FRAME_R14 8
+#define FRAME_R13 16
+#define FRAME_R12 24
+#define FRAME_RBP 32
+#define FRAME_RBX 40
+#define FRAME_R11 48
+#define FRAME_R10 56
+#define FRAME_R9 64
+#define FRAME_R8 72
+#define FRAME_RAX 80
+#define FRAME_RCX 88
+#define FRAME_RDX 96
+#define FRAME_RSI 104
+#define FRAME_RDI 112
 #define FRAME_RIP 128
 #define FRAME_CS 136
+#define FRAME_RFLAGS 144
+#define FRAME_RSP 152
+/* From a frame at the top of a vCPU's stack: that vCPU. */
+#define FRAME_VCPU (FRAME_SIZE + STACK_RESERVED - STACK_THREAD_OFFSET)
 
 // SMAP: a guest's AC flag survives an IDT entry. Three bytes of nop become CLAC or STAC where SMAP exists.
         .macro SMAP_SITE operation
@@ -62,10 +81,10 @@ vector_stubs:
         .rept   256
         .balign 16
         .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
-        .else
-        push    $0
-        .endif
         movl    $vector, 4(%rsp)
+        .else
+        push    no_error_code + vector * 8(%rip)
+        .endif
         .if (vector == 2) || (vector == 8) || (vector == 18)
         jmp     paranoid_entry
         .elseif vector == 1
@@ -82,10 +101,10 @@ exception_entry:
         SAVE_REGISTERS
         SMAP_SITE 0
         cld
-        xor     %ebp, %ebp
         mov     %rsp, %rdi
         testb   $3, FRAME_CS(%rsp)
         jz      1f
+        mov     FRAME_VCPU(%rsp), %rsi
         call    guest_exception
         jmp     return_to_guest
 1:      call    hypervisor_exception
@@ -128,6 +147,7 @@ debug_entry:
         call    move_to_entry_stack
         mov     %rax, %rsp
         mov     %rax, %rdi
+        mov     FRAME_VCPU(%rsp), %rsi
         call    guest_exception
         jmp     return_to_guest
 1:      call    hypervisor_exception
@@ -142,16 +162,35 @@ resume_guest_frame:
         .globl return_to_guest
 return_to_guest:
         mov     %rsp, %rdi
+        mov     FRAME_VCPU(%rsp), %rsi
         call    prepare_return_to_guest
+        test    %al, %al
+        jnz     1f
         RESTORE_REGISTERS
         add     $8, %rsp
-        .globl guest_iret
-guest_iret:
-        iretq
+        jmp     guest_iret
+1:      mov     FRAME_R15(%rsp), %r15
+        mov     FRAME_R14(%rsp), %r14
+        mov     FRAME_R13(%rsp), %r13
+        mov     FRAME_R12(%rsp), %r12
+        mov     FRAME_RBP(%rsp), %rbp
+        mov     FRAME_RBX(%rsp), %rbx
+        mov     FRAME_RAX(%rsp), %rax
+return_by_sysret:
+        mov     FRAME_R10(%rsp), %r10
+        mov     FRAME_R9(%rsp), %r9
+        mov     FRAME_R8(%rsp), %r8
+        mov     FRAME_RDX(%rsp), %rdx
+        mov     FRAME_RSI(%rsp), %rsi
+        mov     FRAME_RDI(%rsp), %rdi
+        mov     FRAME_RIP(%rsp), %rcx
+        mov     FRAME_RFLAGS(%rsp), %r11
+        mov     FRAME_RSP(%rsp), %rsp
+        sysretq
 
 // `syscall`: rcx holds rip, r11 rflags; nothing was saved. Each CPU has its own stub, since there is no register left
 // to find a per-CPU block with: {guest rsp, stack top} lie in syscall_slots.
-        .macro SYSCALL_STUB selector, target
+        .macro SYSCALL_STUB selector, entered_by, target
         mov     %rsp, syscall_slots + index * 64(%rip)
         mov     syscall_slots + index * 64 + 8(%rip), %rsp
         push    $RING3_DS
@@ -159,7 +198,7 @@ guest_iret:
         push    %r11
         push    $\selector
         push    %rcx
-        push    $0
+        push    \entered_by(%rip)
         jmp     \target
         .endm
         .balign 64
@@ -168,7 +207,7 @@ syscall_stubs:
         .set    index, 0
         .rept   MAX_CPUS
         .balign 64
-        SYSCALL_STUB RING3_CS64, syscall_entry
+        SYSCALL_STUB RING3_CS64, entered_by_syscall, syscall_entry
         .set    index, index + 1
         .endr
         .balign 64
@@ -177,47 +216,69 @@ syscall32_stubs:
         .set    index, 0
         .rept   MAX_CPUS
         .balign 64
-        SYSCALL_STUB RING3_CS32, syscall32_entry
+        SYSCALL_STUB RING3_CS32, entered_by_syscall32, syscall32_entry
         .set    index, index + 1
         .endr
         .balign 64
 
+        .section .rodata
+        .balign 8
+no_error_code:                          // and which vector
+        .set    vector, 0
+        .rept   256
+        .long   0, vector
+        .set    vector, vector + 1
+        .endr
+entered_by_syscall:                     // error code and vector
+        .long   0, ENTERED_BY_SYSCALL
+entered_by_syscall32:
+        .long   0, ENTERED_BY_SYSCALL32
+        .text
+
+// rbx, rbp and r12 to r15 stay the guest's: C++ preserves them. They get into the frame when the vCPU has something to see
+// to at its border, where others may look at it and it may become another's.
 syscall_entry:
-        movl    $0x100, 4(%rsp)         // vector: entered by syscall
-        SAVE_REGISTERS
-        xor     %ebp, %ebp
+        push    %rdi
+        push    %rsi
+        push    %rdx
+        push    %rcx
+        push    %rax
+        push    %r8
+        push    %r9
+        push    %r10
+        push    %r11
+        sub     $FRAME_R11, %rsp
         mov     %rsp, %rdi
-        call    guest_syscall
-// The short way out for who expects rcx and r11 to be lost. Checked in C++: rip canonical, flat selectors.
-        mov     %rsp, %rdi
-        call    prepare_return_to_guest
-        test    %al, %al
-        jz      1f
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
-        add     $8, %rsp
+        mov     FRAME_VCPU(%rsp), %rsi
+        call    guest_syscall           // rax: the guest's; dl: the way back
+        cmp     $WAY_SYSRET, %dl
+        je      return_by_sysret
+        jb      2f
+        add     $FRAME_R11, %rsp
+        pop     %r11
         pop     %r10
         pop     %r9
         pop     %r8
-        pop     %rax
-        add     $8, %rsp
+        pop     %rcx                    // rax is in place
+        pop     %rcx
         pop     %rdx
         pop     %rsi
         pop     %rdi
-        mov     8(%rsp), %rcx           // rip
-        mov     24(%rsp), %r11          // rflags
-        mov     32(%rsp), %rsp
-        sysretq
-1:      RESTORE_REGISTERS
         add     $8, %rsp
-        jmp     guest_iret
+        .globl guest_iret
+guest_iret:
+        iretq
+2:      mov     %rax, FRAME_RAX(%rsp)
+        mov     %rbx, FRAME_RBX(%rsp)
+        mov     %rbp, FRAME_RBP(%rsp)
+        mov     %r12, FRAME_R12(%rsp)
+        mov     %r13, FRAME_R13(%rsp)
+        mov     %r14, FRAME_R14(%rsp)
+        mov     %r15, FRAME_R15(%rsp)
+        xor     %ebp, %ebp
+        jmp     return_to_guest
 
 syscall32_entry:
-        movl    $0x101, 4(%rsp)
         SAVE_REGISTERS
         xor     %ebp, %ebp
         mov     %rsp, %rdi
@@ -296,6 +357,21 @@ copy_guest:
         .quad   780b, 781b
         .quad   782b, 783b
         .popsection
+
+// Few and whole units: rdi to, rsi from, rcx how many; left in rcx: those NOT copied.
+        .macro COPY_GUEST name, operation
+        .globl copy_guest_\name
+copy_guest_\name:
+        SMAP_SITE 1
+780:    rep \operation
+781:    SMAP_SITE 0
+        ret
+        .pushsection .exception_table, "a"
+        .quad   780b, 781b
+        .popsection
+        .endm
+        COPY_GUEST quads, movsq
+        COPY_GUEST longs, movsl
 
 // bool compare_exchange_guest(uint64_t* address, uint64_t* expected, uint64_t desired, size_t size): false on a fault.
         .globl compare_exchange_guest

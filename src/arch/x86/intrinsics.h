@@ -166,6 +166,23 @@ inline void fill_quads(void* to, uint64_t value, size_t quads) {
     asm volatile("rep stosq" : "+D"(to), "+c"(quads) : "a"(value) : "memory");
 }
 
+/// As copy_guest() for few and whole units of 8 or 4 bytes: how many were NOT copied.
+inline size_t copy_guest_quads(void* to, void const* from, size_t count) {
+    // SAFETY: the routine uses these registers only; there is no red zone for the call to spoil.
+    asm volatile("call copy_guest_quads" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    return count;
+}
+inline size_t copy_guest_longs(void* to, void const* from, size_t count) {
+    asm volatile("call copy_guest_longs" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    return count;
+}
+
+/// Tells whoever reads the program that assembly has written an object.
+template <class T>
+void written_by_assembly(T& object) {
+    asm("" : "=m"(object));
+}
+
 // entry.S. Each returns false, or the bytes not done, where the access faulted.
 extern "C" size_t copy_guest(void* to, void const* from, size_t size);
 extern "C" bool compare_exchange_guest(void* address, uint64_t* expected, uint64_t desired,

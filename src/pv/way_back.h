@@ -1,0 +1,53 @@
+// From the hypervisor back into a guest.
+#pragma once
+
+#include "arch/x86/asm.h"
+#include "memory/layout.h"
+#include "pv/bounce.h"
+#include "pv/vcpu.h"
+
+namespace hearth::pv {
+
+/// How a vCPU gets back to its guest after a system call, as entry.S knows it.
+enum class WayBack : uint8_t {
+    border = WAY_BORDER, // there is something to see to first: prepare_return_to_guest()
+    sysret = WAY_SYSRET,
+    iret = WAY_IRET,
+};
+struct SyscallResult {
+    uint64_t rax;
+    WayBack way;
+};
+
+/// `sysret` loads flat selectors and keeps rcx and r11 for itself: for frames whose guest expects
+/// that. A frame that says it came by `syscall` has these selectors; whoever changes them says
+/// otherwise. At an address that is not canonical the instruction would fault with the hypervisor's
+/// privilege.
+inline bool sysret_is_safe(Registers const& r) {
+    return r.vector == ENTERED_BY_SYSCALL && layout::is_canonical(r.rip) &&
+           !(r.rflags & (rflags::tf | rflags::rf | rflags::nt | rflags::vm));
+}
+
+inline SyscallResult way_back(PvVcpu const& v, Registers const& r, uint64_t rax) {
+    if (v.attention() != 0) [[unlikely]]
+        return {rax, WayBack::border};
+    if (sysret_is_safe(r))
+        return {rax, WayBack::sysret};
+    return {rax, layout::is_canonical(r.rip) ? WayBack::iret : WayBack::border};
+}
+/// By way of the event callback.
+[[gnu::noinline]] inline SyscallResult way_back_by_upcall(PvVcpu& v, Registers const& r,
+                                                          uint64_t rax) {
+    if (v.attention() == 0)
+        deliver_event(v);
+    return way_back(v, r, rax);
+}
+
+} // namespace hearth::pv
+
+extern "C" {
+/// The guest executed `syscall`.
+hearth::pv::SyscallResult guest_syscall(hearth::Registers& frame, hearth::Thread& vcpu);
+/// Sees to what there is to see to at the border; true if `sysret` is the way back.
+bool prepare_return_to_guest(hearth::Registers& frame, hearth::Thread& vcpu);
+}
