@@ -151,7 +151,7 @@ struct Vcpu : Thread {
     std::atomic<bool> online{false};
     std::atomic<bool> polling{false};
     CpuMask hard_affinity = any_cpu; // where it may run, of what its CPU pool has
-    bool nmi_pending = false;
+    std::atomic<bool> nmi_pending{false};
     GuestAddress runstate_area{0};
     GuestAddress time_area{0};
     bool time_area_stale = false;

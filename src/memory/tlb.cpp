@@ -22,7 +22,6 @@ struct alignas(64) LastFlush {
     uint64_t kept[tags]{}; ///< whose translations a tag may be loaded with again; 0: nobody's
 };
 constinit LastFlush last_flush[max_cpus];
-constinit bool tags_in_use = false;
 constinit bool invalidates_by_tag = false;
 
 /// One request at a time: which CPUs have yet to serve it, and what it asks.
@@ -38,26 +37,12 @@ struct FlushRequest {
 constinit FlushRequest request;
 constinit SpinLock request_lock{Rank::flush};
 
-/// INVLPG reaches the loaded tag and global translations.
-void invalidate_page_here(uint64_t address) {
-    arch::invalidate_page(address);
-    LastFlush& mine = last_flush[this_cpu_id()];
-    for (unsigned tag = 1; tag < tags; ++tag) {
-        if (mine.kept[tag] == 0 || tag == static_cast<unsigned>(mine.tag))
-            continue;
-        if (invalidates_by_tag)
-            arch::invalidate_page_of(tag, address);
-        else
-            mine.kept[tag] = 0;
-    }
-}
-
 void flush_here(Flush const& what) {
     switch (what.kind) {
     case FlushKind::everything:
         return flush_local_tlb();
     case FlushKind::page:
-        return invalidate_page_here(what.address);
+        return flush_local_page(what.address);
     case FlushKind::evict:
         if (last_flush[this_cpu_id()].cr3 == what.address)
             load_address_space(idle_cr3());
@@ -93,8 +78,10 @@ void flush_on(CpuMask cpus, Flush const& what) {
 
 uint64_t stale_from_now() { return stale_clock.fetch_add(1, std::memory_order_acq_rel); }
 
+constinit bool space_tags_in_use = false;
+
 void use_space_tags(bool invpcid) {
-    tags_in_use = true;
+    space_tags_in_use = true;
     invalidates_by_tag = invpcid;
 }
 
@@ -102,7 +89,7 @@ void load_address_space(uint64_t cr3, SpaceTag tag) {
     LastFlush& mine = last_flush[this_cpu_id()];
     uint64_t const now = stale_clock.load(std::memory_order_acquire);
     std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
-    if (tags_in_use) {
+    if (space_tags_in_use) {
         // What other tags have is not dropped now, but before it can be used again.
         auto const index = static_cast<unsigned>(tag);
         for (uint64_t& kept : mine.kept)
@@ -117,7 +104,7 @@ void load_address_space(uint64_t cr3, SpaceTag tag) {
 }
 
 void switch_address_space(uint64_t cr3, SpaceTag tag) {
-    if (!tags_in_use)
+    if (!space_tags_in_use)
         return load_address_space(cr3, tag);
     LastFlush& mine = last_flush[this_cpu_id()];
     auto const index = static_cast<unsigned>(tag);
@@ -137,11 +124,22 @@ void evict_address_space(uint64_t cr3) {
         flush_on(holders, {FlushKind::evict, cr3});
 }
 
+void flush_page_of_other_tags(uint64_t address) {
+    LastFlush& mine = last_flush[this_cpu_id()];
+    for (unsigned tag = 1; tag < tags; ++tag) {
+        if (mine.kept[tag] == 0 || tag == static_cast<unsigned>(mine.tag))
+            continue;
+        if (invalidates_by_tag)
+            arch::invalidate_page_of(tag, address);
+        else
+            mine.kept[tag] = 0;
+    }
+}
+
 void flush_local_tlb() {
     LastFlush const& mine = last_flush[this_cpu_id()];
     load_address_space(mine.cr3, mine.tag);
 }
-void flush_local_page(uint64_t address) { invalidate_page_here(address); }
 
 void flush_stale_translations(uint64_t stamp, CpuMask cpus) {
     CpuMask needed;

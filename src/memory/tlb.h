@@ -6,6 +6,7 @@
 // then cannot hold a stale translation of it.
 #pragma once
 
+#include "arch/intrinsics.h"
 #include "base/address.h"
 #include "cpu/mask.h"
 
@@ -31,7 +32,15 @@ bool is_loaded_anywhere(uint64_t cr3);
 void evict_address_space(uint64_t cr3);
 /// Drops this CPU's translations of guest memory.
 void flush_local_tlb();
-void flush_local_page(uint64_t address);
+/// Whether use_space_tags() was called.
+extern bool space_tags_in_use;
+/// What INVLPG leaves: translations of one address under the tag that is not loaded.
+void flush_page_of_other_tags(uint64_t address);
+inline void flush_local_page(uint64_t address) {
+    arch::invalidate_page(address);
+    if (space_tags_in_use) [[unlikely]]
+        flush_page_of_other_tags(address);
+}
 /// Makes sure that none of `cpus` holds translations that became stale at `stamp`.
 void flush_stale_translations(uint64_t stamp, CpuMask cpus);
 /// Drops all guest translations, or those of one address, on `cpus`; returns when done.

@@ -169,20 +169,27 @@ namespace {
 using namespace hearth;
 using namespace hearth::pv;
 
-[[gnu::noinline]] void see_to_border(PvVcpu& v) {
+[[gnu::noinline]] bool see_to_border(PvVcpu& v, Registers& frame) {
     before_guest(v);
-    // Said here, since processors differ in where they notice: in iretq, in sysretq, or behind it.
-    if (!layout::is_canonical(v.registers().rip))
-        deliver_trap(v, Vector::general_protection);
     deliver_pending(v);
     if (v.must_stay_out())
         before_guest(v);
+    return sysret_is_safe(frame);
+}
+
+/// Said here, since processors differ in where they notice: in iretq, in sysretq, or behind it.
+/// Handlers' addresses are canonical; without one the domain is crashed now.
+[[gnu::noinline]] bool go_nowhere(PvVcpu& v, Registers& frame) {
+    deliver_trap(v, Vector::general_protection);
+    return prepare_return_to_guest(frame, v);
 }
 } // namespace
 
 bool prepare_return_to_guest(Registers& frame, Thread& vcpu) {
     PvVcpu& v = pv_vcpu(vcpu);
-    if (v.attention() != 0 || v.upcall_due() || !layout::is_canonical(frame.rip)) [[unlikely]]
-        see_to_border(v);
+    if (!layout::is_canonical(frame.rip)) [[unlikely]]
+        return go_nowhere(v, frame);
+    if (v.attention() != 0 || v.upcall_due()) [[unlikely]]
+        return see_to_border(v, frame);
     return sysret_is_safe(frame);
 }

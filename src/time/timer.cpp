@@ -74,11 +74,11 @@ public:
     static uint64_t deadline(Timer const& t) { return t.deadline_; }
     static void assign(Timer& t, uint64_t deadline, int cpu) {
         t.deadline_ = deadline;
-        t.cpu_ = cpu;
+        t.cpu_.store(cpu, std::memory_order_release);
     }
-    static void unassign(Timer& t) { t.cpu_ = -1; }
+    static void unassign(Timer& t) { t.cpu_.store(-1, std::memory_order_release); }
     static void fire(Timer& t) { t.expired_(t.argument_); }
-    static int cpu(Timer const& t) { return *const_cast<int const volatile*>(&t.cpu_); }
+    static int cpu(Timer const& t) { return t.cpu_.load(std::memory_order_relaxed); }
 };
 
 namespace {
@@ -127,10 +127,10 @@ void Timer::stop() {
             return;
         CpuTimers& owner = cpu_timers[cpu];
         LockGuard guard{owner.lock};
-        if (cpu_ != cpu)
+        if (TimerHeap::cpu(*this) != cpu)
             continue; // it expired or moved meanwhile
         owner.heap.remove(*this);
-        cpu_ = -1;
+        TimerHeap::unassign(*this);
         return;
     }
 }
@@ -143,8 +143,8 @@ void Timer::set(uint64_t deadline) {
         LockGuard guard{mine.lock};
         // Another CPU may be setting it too, under its own lock: only one of them may have it.
         int unset = -1;
-        if (!__atomic_compare_exchange_n(&cpu_, &unset, static_cast<int>(cpu), false,
-                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        if (!cpu_.compare_exchange_strong(unset, static_cast<int>(cpu), std::memory_order_acq_rel,
+                                          std::memory_order_relaxed))
             continue;
         deadline_ = deadline;
         mine.heap.insert(*this);

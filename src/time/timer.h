@@ -3,6 +3,7 @@
 
 #include "cpu/mask.h"
 
+#include <atomic>
 #include <cstdint>
 
 namespace hearth {
@@ -21,14 +22,14 @@ public:
     /// the calling CPU.
     void set(uint64_t deadline);
     void stop();
-    [[nodiscard]] bool active() const { return cpu_ >= 0; }
+    [[nodiscard]] bool active() const { return cpu_.load(std::memory_order_relaxed) >= 0; }
 
 private:
     friend class TimerHeap;
     Function expired_;
     void* argument_;
     uint64_t deadline_ = 0;
-    int cpu_ = -1;
+    std::atomic<int> cpu_{-1};
     // A pairing heap's links: first child, next sibling, and the parent or previous sibling.
     Timer* child_ = nullptr;
     Timer* sibling_ = nullptr;
