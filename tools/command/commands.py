@@ -140,6 +140,7 @@ def demo(options):
     guests = options.guests if options.guests is not None else 0 if options.run is not None else 2
     if guests and options.disk != "none":
         options.dom0_cmdline = f"{options.dom0_cmdline} hearth.guests={guests}".strip()
+        options.cmdline = f"dom0_mem={options.memory // 2}M {options.cmdline}".strip()
     chosen = dict(cpus=options.cpus, memory=options.memory, cmdline=options.cmdline, dom0_cmdline=options.dom0_cmdline,
                   net=options.net, disk=options.disk, boot=options.boot, keep=options.keep)
     if options.boot != "kernel":
@@ -153,7 +154,7 @@ def demo(options):
     state = os.path.join(BUILD, "demo.vars")
     if options.boot == "uefi":
         chosen["firmware_state"] = shutil.copy(machine.OVMF % "VARS", state)
-    command = machine.qemu_command(**chosen, extra=["-chardev", "stdio,mux=on,id=serial,signal=off", "-serial", "chardev:serial"])
+    command = machine.qemu_command(**chosen, extra=[*machine.debian_disks(1), "-chardev", "stdio,mux=on,id=serial,signal=off", "-serial", "chardev:serial"])
     command[command.index("-monitor") + 1] = "chardev:serial"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # control-C belongs to Domain 0
     try:
@@ -170,7 +171,7 @@ def demo_run(options, chosen):
     left = lambda: max(1, end - time.monotonic())
     show = lambda text: (sys.stdout.write(text), sys.stdout.flush())
     try:
-        with machine.Machine(log=log, **chosen) as dom0:
+        with machine.Machine(log=log, debian_guests=1, **chosen) as dom0:
             dom0.wait_ready(timeout=min(left(), 600))
             status, _ = dom0.run(options.run, timeout=left(), live=show)
             dom0.poweroff(timeout=min(left(), 120))

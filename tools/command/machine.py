@@ -86,12 +86,21 @@ def guests_disk(folder):
     return ["-drive", f"file={folder}/guests.tar,format=raw,if=none,id=guests,readonly=on", "-device", "virtio-blk-pci,drive=guests,serial=guests"]
 
 
+def debian_disks(count):
+    """The words for disks with a Debian guest's root file system, each a copy that is forgotten: /dev/disk/by-id/virtio-guestroot1 ..."""
+    words = []
+    for name in [f"guestroot{number + 1}" for number in range(count)]:
+        words += ["-drive", f"file={DOM0}/guest.img,format=raw,if=none,id={name},cache=unsafe,snapshot=on", "-device", f"virtio-blk-pci,drive={name},serial={name}"]
+    return words
+
+
 class Machine:
     """with Machine(cpus=2) as machine: machine.wait_ready(); status, output = machine.run("nproc")"""
 
-    def __init__(self, log=None, echo=None, guests=False, **options):
+    def __init__(self, log=None, echo=None, guests=False, debian_guests=0, **options):
         self.options = options
         self.guests = guests  # whether there is a disk with the test guests on it
+        self.debian_guests = debian_guests  # how many disks there are for Debian as a guest
         self.echo = echo  # called with each piece of serial text
         self.log_path = log
         self.text = ""
@@ -111,6 +120,7 @@ class Machine:
             self.options["firmware_state"] = shutil.copy(OVMF % "VARS", self.state)
         if self.guests:
             self.options["extra"] = [*self.options.get("extra", ()), *guests_disk(self.state)]
+        self.options["extra"] = [*self.options.get("extra", ()), *debian_disks(self.debian_guests)]
         self.log = open(self.log_path, "w", encoding="utf-8", errors="replace") if self.log_path else None
         ours, theirs = socket.socketpair()
         command = qemu_command(**self.options)
