@@ -28,9 +28,7 @@ class TextBuffer final : public TextSink {
     size_t used_ = 0;
 
 public:
-    void put(std::string_view text) override {
-        used_ += text.copy(data_ + used_, Size - used_);
-    }
+    void put(std::string_view text) override { used_ += text.copy(data_ + used_, Size - used_); }
     [[nodiscard]] std::string_view view() const { return {data_, used_}; }
 };
 
