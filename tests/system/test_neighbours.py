@@ -88,6 +88,54 @@ def test_adversarial_guests_harm_nobody_and_end_in_the_middle(dom0):
     assert pages_beside_witness(dom0) == before
 
 
+def test_guest_ends_in_the_middle_of_hypercalls(dom0):
+    before = None
+    for _ in range(4):
+        start(dom0, "busy")
+        said = heard(dom0, "busy", "busy: begins", since="^")
+        dom0.check("xl destroy busy")
+        assert "line" not in said, said
+        after = pages_beside_witness(dom0)
+        assert before is None or after == before
+        before = after
+
+
+DEVICES = 'disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]'
+
+
+def at_work(dom0):
+    """Its back ends have frames of the guest's mapped at any moment."""
+    create(dom0, "dying", memory=128, vcpus=2, address=7, more=DEVICES)
+    in_guest(dom0, "dying", "(while :; do dd if=/dev/zero of=/dev/xvda bs=256k count=64 oflag=direct; done >/dev/null 2>&1 &) ; "
+             "(while :; do dd if=/dev/xvda of=/dev/null bs=256k iflag=direct; done >/dev/null 2>&1 &); "
+             "(while :; do dd if=/dev/zero bs=1k count=64 2>/dev/null | nc -w 1 192.168.77.1 9; ping -c 20 -A -s 1400 192.168.77.1; done >/dev/null 2>&1 &)")
+
+
+def die_at_work(dom0):
+    at_work(dom0)
+
+
+def die_paused_at_work(dom0):
+    at_work(dom0)
+    dom0.check("xl pause dying")
+
+
+def die_never_run(dom0):
+    dom0.check(f"xl create -p {configure(dom0, 'dying', memory=96, more=DEVICES)}", timeout=60)
+
+
+@pytest.mark.parametrize("die", [die_at_work, die_paused_at_work, die_never_run], ids=lambda die: die.__name__)
+def test_guest_dies(dom0, die):
+    before = None
+    for _ in range(2):  # once for what Hearth keeps for the next time
+        die(dom0)
+        dom0.check("if xl domid dying >/dev/null 2>&1; then xl destroy dying; fi")
+        after = pages_beside_witness(dom0)
+        assert before is None or after == before
+        before = after
+    all_are_well(dom0)
+
+
 # Words of a configuration that cannot be, and what xl says.
 MISTAKES = {
     "nodisk": ('disk = ["format=raw,vdev=xvda,access=rw,target=/nowhere.img"]', "nowhere.img"),
