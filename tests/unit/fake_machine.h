@@ -52,14 +52,11 @@ inline std::map<Registers*, std::function<void(Registers&)>>& guest_steps() {
     return steps;
 }
 
-/// What entry.S does with the instruction `syscall`.
+/// What entry.S does with the instruction `syscall`. To the border goes guest_code().
 inline void system_call(pv::PvVcpu& v) {
     Registers& r = v.registers();
     r.vector = ENTERED_BY_SYSCALL;
-    auto const result = guest_syscall(r, v);
-    r.rax = result.rax;
-    if (result.way == pv::WayBack::border)
-        (void)prepare_return_to_guest(r, v);
+    r.rax = guest_syscall(r, v).rax;
 }
 
 /// What stands for a guest's code: does what the driver prepared, once each time that its CPU is
