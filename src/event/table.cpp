@@ -201,10 +201,13 @@ Result<> EventTable::init_control(Vcpu& vcpu, Mfn page, uint32_t offset) {
         direct<abi::fifo::ControlBlock>(PhysicalAddress{address_of(page).raw() + offset});
     if (!fifo_) {
         // What is pending already shows once its word exists.
-        for (uint32_t number = 1; number < abi::two_level_ports; ++number)
+        for (uint32_t number = 1; number < abi::two_level_ports; ++number) {
             if (Port* const port = find(number))
                 port->early_pending =
                     port->state > Port::State::reserved && is_pending(number, *port);
+            else
+                number |= ports_per_bucket - 1;
+        }
         fifo_ = true;
     }
     return {};

@@ -74,8 +74,17 @@ unsigned next_present(Pte const* table, unsigned i) {
     return i;
 }
 
+/// An entry that is released may have been a frame's last use, and that is scrubbed then.
+constexpr unsigned scrubbed_at_once = 16;
+/// Entries of level 1 have a preemption point after so many, others, with tables below them, each.
+void between_entries(unsigned level, unsigned done, unsigned at_once) {
+    if (level > 1 || done % at_once == 0)
+        preempt_point();
+}
+
 Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
     Pte* const table = direct<Pte>(mfn);
+    unsigned done = 0;
     for (unsigned i = next_present(table, 0); i < entries_per_table;
          i = next_present(table, i + 1)) {
         if (level == 4 && is_reserved_slot(i))
@@ -84,16 +93,17 @@ Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
         auto taken = take_entry(domain, entry, level, domain.id);
         if (!taken) {
             while (i-- > 0)
-                if (!(level == 4 && is_reserved_slot(i)))
+                if (!(level == 4 && is_reserved_slot(i))) {
                     release_entry(domain, table[i], level);
+                    between_entries(level, i, scrubbed_at_once);
+                }
             return taken.error();
         }
         // Only the processor's accessed and dirty bits can change under us: nobody can write a busy
         // frame.
         if (taken->v != entry.v)
             __atomic_store_n(&table[i].v, taken->v, __ATOMIC_RELAXED);
-        if (level > 1 || i % 64 == 63)
-            preempt_point();
+        between_entries(level, ++done, 64);
     }
     if (level == 4)
         for (unsigned i = 0; i < layout::slot_count; ++i)
@@ -197,12 +207,11 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
     if (level == 4)
         for (unsigned i = 0; i < layout::slot_count; ++i)
             table[layout::first_slot + i] = {};
+    unsigned done = 0;
     for (unsigned i = next_present(table, 0); i < entries_per_table;
          i = next_present(table, i + 1)) {
         release_entry(domain, {__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)}, level);
-        if (level > 1 ||
-            i % 16 == 15) // each may have been a frame's last use, which is scrubbed then
-            preempt_point();
+        between_entries(level, ++done, scrubbed_at_once);
     }
 }
 
