@@ -371,6 +371,12 @@ struct Scheduler {
         }
     }
 
+    /// Its CPU's lock is held.
+    static bool sleeps(Thread const& t) {
+        RunState const state = t.times_.state;
+        return (state == RunState::blocked || state == RunState::offline) &&
+               !t.on_cpu_.load(std::memory_order_acquire);
+    }
     static void affinity(Thread& t, CpuMask mask) __attribute__((no_thread_safety_analysis)) {
         Cpu& cpu = lock_cpu_of(t);
         t.affinity_ = mask;
@@ -381,6 +387,8 @@ struct Scheduler {
         else if (elsewhere && cpu.running == &t)
             t.demand(attention::reschedule);
         unsigned const id = t.cpu_;
+        if (elsewhere && sleeps(t)) // whoever wakes it asks under this lock where it is
+            hand_over(t, choose(t));
         cpu.lock.unlock();
         if (elsewhere && queued)
             make_runnable(t);

@@ -205,6 +205,18 @@ TEST_F(SchedulerTest, AffinityIsHeededAtTheNextSwitch) {
     EXPECT_EQ(t.last_cpu, 3u);
 }
 
+TEST_F(SchedulerTest, OneThatSleepsMovesAtOnce) {
+    SimulatedThread& t = add(CpuMask::of(0), false);
+    t.give(1 * ms);
+    run_for(5 * ms);
+    set_affinity(t, CpuMask::of(2));
+    EXPECT_EQ(t.cpu(), 2u);
+    t.give(1 * ms);
+    run_for(5 * ms);
+    EXPECT_EQ(t.last_cpu, 2u);
+    EXPECT_EQ(t.burnt, 2 * ms);
+}
+
 TEST_F(SchedulerTest, AnIdleCpuTakesWorkFromABusyOne) {
     SimulatedThread& a = add(CpuMask::of(1), true);
     SimulatedThread& b = add(CpuMask::of(1), true);
