@@ -254,7 +254,7 @@ Result<> one_mmuext_op(Context& c, Domain& subject, abi::MmuExtOp const& op) {
     }
     if (flags != abi::uvmf_invlpg)
         return flush_as_asked(c, address, flags);
-    arch::invalidate_page(address); // what Linux asks for: just here
+    flush_local_page(address); // what Linux asks for: just here
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "irq/pci.h"
 #include "memory/direct_map.h"
 #include "memory/layout.h"
+#include "memory/tlb.h"
 #include "pv/address_space.h"
 #include "pv/bounce.h"
 #include "pv/contents.h"
@@ -264,7 +265,7 @@ public:
         if (!v_.kernel_mode)
             return raise(Vector::general_protection);
         if (layout::is_canonical(address.raw()) && !layout::is_ours(address.raw()))
-            arch::invalidate_page(address.raw());
+            flush_local_page(address.raw());
         return {};
     }
     Access<> set_interrupts(bool) override {

@@ -2,6 +2,8 @@
 // them.
 #include "fake_machine.h"
 
+#include "abi/operations.h"
+
 #include <gtest/gtest.h>
 
 namespace hearth::test {
@@ -69,6 +71,27 @@ TEST_F(SpaceTags, OnlyAFullFlushMovesTheClock) {
     (void)drops(user_space + page_size, SpaceTag::guest_user);
     flush_stale_translations(stamp, here); // neither of these was one, so this one is
     EXPECT_TRUE(kernel_drops());
+}
+
+TEST(SpaceTagsOfGuests, AnUpdateThatDropsItsPageDropsItOfBothModes) {
+    Guest guest;
+    use_space_tags(true);
+    guest.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(abi::MmuExtCommand::new_user_baseptr),
+                                       0, guest.l4.raw(), 0};
+    ASSERT_EQ(guest.hypercall(abi::Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self),
+              0);
+    guest.run([&] {
+        pv::load_active_space(guest.vcpu());
+        pv::toggle_mode(guest.vcpu()); // there and back: both modes have something to keep
+        pv::toggle_mode(guest.vcpu());
+    });
+    uint64_t const& dropped = host::cpu_state(guest.vcpu().cpu()).pages_invalidated;
+    uint64_t const before = dropped;
+    Pte const entry = Pte::make(guest.argument_page, Guest::table_flags);
+    ASSERT_EQ(guest.hypercall(abi::Hypercall::update_va_mapping, Guest::argument_address, entry.v,
+                              abi::uvmf_invlpg),
+              0);
+    EXPECT_EQ(dropped, before + 2);
 }
 
 } // namespace
