@@ -13,6 +13,8 @@ on_crash = "preserve"
 {more}
 """
 
+DEVICES = 'disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]'
+
 
 def configure(dom0, name, memory=128, vcpus=1, address=9, more=""):
     text = GUEST.format(name=name, memory=memory, vcpus=vcpus, address=address, more=more)

@@ -6,25 +6,15 @@ import pytest
 from conftest import LOGS, new_machine
 
 import bounded_work
+from guests import DEVICES, configure
 
 pytestmark = pytest.mark.hearth_only
 BOUND = 50_000
 SEEN = os.path.join(LOGS, "bounded-work.txt")
-CFG = """cat >/tmp/%s.cfg <<'END'
-name = "%s"
-kernel = "/boot/vmlinuz"
-ramdisk = "/boot/initrd"
-extra = "console=hvc0 quiet hearth.guest=192.168.77.%d/24"
-memory = 128
-vcpus = 2
-disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]
-vif = ["bridge=xenbr0"]
-END
-"""
 # In one boot, one after the other.
 WORK = [
     "guests prepare; truncate -s 16M /tmp/disk.img; modprobe xen-gntalloc; modprobe xen-gntdev",
-    CFG % ("one", "one", 2) + "xl create -q /tmp/one.cfg && sleep 15",
+    "xl create -q /tmp/one.cfg && sleep 15",
     "for key in h d e m q r; do xl debug-keys $key; done; xl dmesg >/dev/null",
     "xl vcpu-list; xl vcpu-pin one all 0; xl vcpu-set one 1; xl sched-credit2 -d one -w 512 -c 50; xl sched-credit2 -d one -c 0; xl info -n >/dev/null",
     "xl mem-set one 100; sleep 2; xl mem-set one 128; sleep 2",
@@ -39,6 +29,7 @@ WORK = [
 def test_every_stretch_is_bounded(capsys):
     with new_machine("bounded work", cpus=1, memory=2048, extra=bounded_work.watching(SEEN)) as dom0:
         dom0.wait_ready(timeout=300)
+        configure(dom0, "one", vcpus=2, address=2, more=DEVICES)
         for command in WORK:
             dom0.check(command, timeout=400)
         dom0.poweroff(timeout=120)

@@ -3,9 +3,8 @@ import re
 
 import pytest
 from conftest import complaints, new_machine
-from guests import configure, create, domains, free_pages, in_guest
+from guests import DEVICES, configure, create, domains, free_pages, in_guest
 
-DEVICES = 'disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]'
 # What the guest does all the while. Each notes in /tmp/wrong what is wrong: memory that must stay as it was while other memory is
 # written anew, a disk that must say what was written to it, a clock that must not go back; and a stream that must arrive whole.
 # The first 64 KiB of the disk are this text.

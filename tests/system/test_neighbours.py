@@ -3,7 +3,7 @@ import re
 
 import pytest
 from conftest import complaints, new_machine
-from guests import configure, create, domains, free_pages, heard, in_guest, listen
+from guests import DEVICES, configure, create, domains, free_pages, heard, in_guest, listen
 
 pytestmark = pytest.mark.hearth_only
 SMALL = 'name = "{name}"\nkernel = "/guests/{name}"\nmemory = {memory}\nvcpus = {vcpus}\non_crash = "preserve"\non_poweroff = "preserve"\n'
@@ -100,7 +100,6 @@ def test_guest_ends_in_the_middle_of_hypercalls(dom0):
         before = after
 
 
-DEVICES = 'disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]'
 
 
 def at_work(dom0):

@@ -179,7 +179,7 @@ uint64_t prepare_stack(uint64_t stack_end, Thread&, void (*function)(void*), voi
 
 } // namespace arch
 
-std::vector<void*>& all_stacks() {
+static std::vector<void*>& all_stacks() {
     static auto& stacks = *new std::vector<void*>;
     return stacks;
 }

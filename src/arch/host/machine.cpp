@@ -56,7 +56,8 @@ std::atomic<bool> failed{false};
 } // namespace
 void fail_allocation(uint64_t n) {
     left_until_failure = n;
-    failed = n != 0 ? false : failed.load();
+    if (n != 0)
+        failed = false;
 }
 uint64_t allocations_left() { return left_until_failure; }
 bool allocation_failed() { return failed; }
