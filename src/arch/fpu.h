@@ -9,11 +9,10 @@
 namespace hearth::arch {
 
 /// Once per CPU; the first decides what is enabled.
-void fpu_initialise_cpu();
-/// Bytes of a save area, and the bits of XCR0 in use.
+void fpu_initialise_cpu(bool use_xsave);
+/// Bytes of a save area, and the bits of XCR0 in use: 0 without XSAVE.
 size_t fpu_area_size();
 uint64_t fpu_features();
-bool fpu_has_xsave();
 void fpu_reset_area(void* area);
 /// x87 and SSE state as FXSAVE lays it out: into a save area, the rest of which becomes initial,
 /// and out of it.

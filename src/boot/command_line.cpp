@@ -152,18 +152,21 @@ Message set_log(LogThresholds& to, std::string_view text) {
 
 /// A list of names, of which the first letter counts; of several methods the last one.
 Message set_reboot(Options& o, std::string_view text) {
-    constexpr Choice<RebootMethod> methods[] = {
-        {"n", RebootMethod::none}, {"k", RebootMethod::keyboard},     {"a", RebootMethod::acpi},
-        {"p", RebootMethod::pci},  {"t", RebootMethod::triple_fault}, {"e", RebootMethod::efi}};
+    constexpr Choice<ResetMethod> methods[] = {
+        {"n", ResetMethod::none}, {"k", ResetMethod::keyboard},     {"a", ResetMethod::acpi},
+        {"p", ResetMethod::pci},  {"t", ResetMethod::triple_fault}, {"e", ResetMethod::automatic}};
     if (text.empty())
         return malformed;
+    Message wrong = fine;
     while (!text.empty()) {
         auto word = next_field(text, ',');
         if (!set(o.reboot, word.substr(0, 1), methods).empty() && word != "warm" && word != "w" &&
             word != "cold" && word != "c")
             return malformed;
+        if (word.starts_with('e'))
+            wrong = "asks for a reset by EFI, which we lack; chosen by Hearth";
     }
-    return fine;
+    return wrong;
 }
 
 Message set_conring_size(Options& o, std::string_view text) {
@@ -310,7 +313,6 @@ constexpr OptionRow table[] = {
      .form = "BOOLEAN | none | boot | date | datems | raw",
      .help = "Show seconds since start before each line",
      .bare = true,
-     .no_effect = true,
      .parse =
          [](O& o, T v) {
              bool on = v == "boot" || v == "date" || v == "datems" || v == "raw";
@@ -327,7 +329,6 @@ constexpr OptionRow table[] = {
     {.name = "guest_loglvl",
      .form = "LEVEL[/LEVEL]",
      .help = "The same for messages that guests cause",
-     .no_effect = true,
      .parse = [](O& o, T v) { return set_log(o.guest_loglvl, v); }},
     {.name = "mem", .form = "SIZE", .help = "Use memory below this address only", .parse = set_mem},
     {.name = "maxcpus",
@@ -354,18 +355,15 @@ constexpr OptionRow table[] = {
     {.name = "reboot",
      .form = "no | acpi | kbd | pci | efi | triple",
      .help = "How to reboot the machine",
-     .no_effect = true,
      .parse = set_reboot},
     {.name = "watchdog",
      .form = "BOOLEAN | force",
      .help = "Stop with a report when a CPU hangs",
      .bare = true,
-     .no_effect = true,
      .parse = set_watchdog},
     {.name = "watchdog_timeout",
      .form = "SECONDS",
      .help = "How long a CPU may hang; turns the watchdog on",
-     .no_effect = true,
      .parse =
          [](O& o, T v) {
              auto wrong = set(o.watchdog_timeout, v, 1, 3600);
@@ -376,12 +374,10 @@ constexpr OptionRow table[] = {
     {.name = "nmi",
      .form = "ignore | dom0 | fatal",
      .help = "What to do about an NMI of unknown cause",
-     .no_effect = true,
      .parse = set_nmi},
     {.name = "clocksource",
      .form = "pit | hpet | acpi | tsc",
      .help = "The clock that the others are measured by",
-     .no_effect = true,
      .parse = set_clocksource},
     {.name = "x2apic",
      .form = "BOOLEAN",
@@ -412,7 +408,6 @@ constexpr OptionRow table[] = {
      .form = "BOOLEAN",
      .help = "Extended processor state (AVX and later)",
      .bare = true,
-     .no_effect = true,
      .parse = [](O& o, T v) { return set(o.xsave, v); }},
     {.name = "iommu",
      .form = "BOOLEAN | [no-]required | [no-]verbose | [no-]intremap, comma-separated",

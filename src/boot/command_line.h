@@ -2,7 +2,10 @@
 #pragma once
 
 #include "base/address.h"
+#include "console/log.h"
 #include "console/uart.h"
+#include "cpu/crash.h"
+#include "irq/nmi.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -26,16 +29,6 @@ struct MemoryAmount {
     bool operator==(MemoryAmount const&) const = default;
 };
 
-enum class LogThreshold : uint8_t { none, error, warning, info, debug };
-
-struct LogThresholds {
-    LogThreshold always = LogThreshold::warning;       ///< shown whatever their rate
-    LogThreshold rate_limited = LogThreshold::warning; ///< up to this one shown at a limited rate
-    bool operator==(LogThresholds const&) const = default;
-};
-
-enum class RebootMethod : uint8_t { automatic, keyboard, acpi, pci, triple_fault, efi, none };
-enum class NmiAction : uint8_t { to_dom0, ignore, fatal };
 enum class ClockChoice : uint8_t { automatic, pit, hpet, acpi, tsc };
 
 /// Everything the command line can say, with its default.
@@ -61,7 +54,7 @@ struct Options {
     std::optional<uint64_t> mem; ///< usable memory ends at this address
     uint32_t maxcpus = ~uint32_t{0};
     bool noreboot = false;
-    RebootMethod reboot = RebootMethod::automatic;
+    ResetMethod reboot = ResetMethod::automatic;
     bool watchdog = false;
     uint32_t watchdog_timeout = 5; // seconds
     NmiAction nmi = NmiAction::to_dom0;

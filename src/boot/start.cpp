@@ -37,6 +37,7 @@
 #include "pv/privileged.h"
 #include "time/calibrate.h"
 #include "time/timer.h"
+#include "time/watchdog.h"
 
 #include <algorithm>
 #include <bit>
@@ -92,30 +93,20 @@ class NoReport final : public CommandLineReport {
     void report(Severity, std::string_view, std::string_view) override {}
 };
 
-Level level_of(LogThreshold threshold) {
-    switch (threshold) {
-    case LogThreshold::none:
-    case LogThreshold::error:
-        return Level::error;
-    case LogThreshold::warning:
-        return Level::warning;
-    case LogThreshold::info:
-        return Level::info;
-    case LogThreshold::debug:
-        return Level::debug;
-    }
-    return Level::info;
-}
-
 void open_console(Options const& o) {
     console_initialise({.com1 = o.console_com1,
                         .com2 = o.console_com2,
                         .vga = o.console_vga && !boot_info.efi.booted_by_efi,
                         .com1_settings = o.com1,
                         .com2_settings = o.com2});
-    // Start-up is worth seeing; warnings and worse always are.
-    set_log_level(std::max(Level::info, level_of(o.loglvl.always)));
+    // Start-up is worth seeing, and so is how it ends.
+    LogThreshold const always = std::max(LogThreshold::info, o.loglvl.always);
+    set_log_thresholds(LogSource::hearth, {always, std::max(always, o.loglvl.rate_limited)});
+    set_log_thresholds(LogSource::guest, o.guest_loglvl);
+    set_log_clock(nullptr, o.console_timestamps);
     set_reboot_on_panic(!o.noreboot);
+    set_reset_method(o.reboot);
+    set_nmi_action(o.nmi);
 }
 
 Told listen_to_loader(uint32_t magic, uint32_t information) {
@@ -325,7 +316,7 @@ InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
         log_warning("ACPI: MADT: the local APIC is not at {:x}", acpi_tables.local_apic_address);
     irq_silence_legacy_controllers();
     bool const x2apic = arch::apic_setup(*registers, told.options.x2apic.value_or(true));
-    arch::apic_initialise_cpu();
+    arch::apic_initialise_cpu(true);
     cpu_block(0).apic_id = arch::apic_id();
     log_info("local APIC {} at {:x}{}", arch::apic_id(), address, x2apic ? ", x2APIC mode" : "");
 
@@ -350,28 +341,56 @@ struct TimeReady {
     Calibration calibration;
 };
 
-ReferenceCounter choose_reference() {
+/// Reads nothing where there is no such counter.
+ReferenceCounter find_counter(ClockChoice choice) {
     acpi::FixedHardware const& fixed = acpi_tables.fixed;
-    if (acpi_tables.hpet) {
+    switch (choice) {
+    case ClockChoice::hpet: {
+        if (!acpi_tables.hpet)
+            return {};
         auto const mapped = map_device(acpi_tables.hpet->address, page_size);
-        if (ReferenceCounter const hpet = mapped ? hpet_counter(*mapped) : ReferenceCounter{};
-            counts(hpet))
+        ReferenceCounter const hpet = mapped ? hpet_counter(*mapped) : ReferenceCounter{};
+        if (counts(hpet))
             return hpet;
         log_warning("ACPI: HPET: nothing counts at {:x}", acpi_tables.hpet->address);
+        return {};
     }
-    if (fixed.pm_timer.present() && fixed.pm_timer.space == acpi::RegisterAddress::Space::ports) {
+    case ClockChoice::acpi: {
+        if (!fixed.pm_timer.present() ||
+            fixed.pm_timer.space != acpi::RegisterAddress::Space::ports)
+            return {};
         auto const port = static_cast<uint16_t>(fixed.pm_timer.address);
         ReferenceCounter const timer = pm_timer_counter(port, fixed.pm_timer_32_bits);
         if (counts(timer))
             return timer;
         log_warning("ACPI: FADT: nothing counts at port {:x}", port);
+        return {};
     }
+    case ClockChoice::tsc:
+        return tsc_counter();
+    case ClockChoice::pit:
+    case ClockChoice::automatic:
+        return pit_counter();
+    }
+    return {};
+}
+
+ReferenceCounter choose_reference(ClockChoice wanted) {
+    if (wanted != ClockChoice::automatic) {
+        if (ReferenceCounter const counter = find_counter(wanted); counter.read)
+            return counter;
+        log_warning("time: no such clock as clocksource= names; another one is taken");
+    }
+    for (ClockChoice const choice : {ClockChoice::hpet, ClockChoice::acpi})
+        if (ReferenceCounter const counter = find_counter(choice); counter.read)
+            return counter;
     return pit_counter();
 }
 
-TimeReady take_time(InterruptsReady) {
-    Calibration const calibration = Calibration::begin(choose_reference());
+TimeReady take_time(Options const& options, InterruptsReady) {
+    Calibration const calibration = Calibration::begin(choose_reference(options.clocksource));
     clock_start(calibration.rough().tsc_hertz);
+    set_log_clock(now_ns, options.console_timestamps);
     wall_clock_from_rtc();
     timers_initialise(has_tsc_deadline() ? 0 : calibration.rough().apic_hertz);
     timers_initialise_cpu();
@@ -389,9 +408,9 @@ constinit FeatureSwitches feature_switches{};
 
 void other_cpu_main() {
     enable_cpu_features(feature_switches, false);
-    arch::fpu_initialise_cpu();
+    arch::fpu_initialise_cpu(feature_switches.xsave);
     load_address_space(idle_cr3());
-    arch::apic_initialise_cpu();
+    arch::apic_initialise_cpu(false);
     timers_initialise_cpu();
     Cpu& cpu = this_cpu();
     scheduler_adopt_idle(idle_threads[cpu.id], cpu.idle_stack);
@@ -552,6 +571,23 @@ void settle_time(TimeReady const& time, Domain& domain0) {
              has_tsc_deadline() ? "TSC deadline" : "APIC");
 }
 
+void report_nmis(Domain& domain0) {
+    static constinit Domain* listener = nullptr;
+    listener = &domain0;
+    set_nmi_listener([](uint32_t reasons) {
+        __atomic_fetch_or(&listener->shared_info->nmi_reason, reasons, __ATOMIC_SEQ_CST);
+        send_nmi(*listener->vcpus[0]);
+    });
+}
+
+void start_watchdog(uint32_t seconds) {
+    if (watchdog_start(seconds))
+        log_info("watchdog: a CPU may take {} s", seconds);
+    else
+        log_warning(
+            "watchdog: the interval timer's interrupt does not arrive as an NMI; it is off");
+}
+
 void let_run(Domain& domain0, Options const& options) {
     acpi::FixedHardware const& fixed = acpi_tables.fixed;
     set_machine_facts({.command_line = boot_info.command_line.view(),
@@ -568,6 +604,9 @@ void let_run(Domain& domain0, Options const& options) {
     first.online.store(true);
     console_move_vga(nullptr); // the screen is Domain 0's now
     first.periodic.set(now_ns() + first.period);
+    report_nmis(domain0);
+    if (options.watchdog)
+        start_watchdog(options.watchdog_timeout);
     log_info("Domain 0 starts {} TSC ticks after Hearth", arch::read_tsc() - first_tsc);
     start(first);
 }
@@ -591,14 +630,15 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
                         .smep = told.options.smep,
                         .smap = told.options.smap,
                         .pcid = told.options.pcid,
-                        .fsgsbase = told.options.fsgsbase};
+                        .fsgsbase = told.options.fsgsbase,
+                        .xsave = told.options.xsave};
     enable_cpu_features(feature_switches, true);
     // Bits beyond the machine's width are reserved in an entry.
     forbid_device_frames(Mfn{uint64_t{1} << (physical_address_bits() - page_shift)},
                          Mfn{~uint64_t{0}});
-    arch::fpu_initialise_cpu();
+    arch::fpu_initialise_cpu(told.options.xsave);
     auto const interrupts = take_interrupts(told, tables, memory);
-    auto const time = take_time(interrupts);
+    auto const time = take_time(told.options, interrupts);
     auto const cpus = take_cpus(told, memory, time);
     Domain& domain0 = make_domain0(told, cpus);
     hand_over_devices(told);

@@ -1,7 +1,7 @@
 #include "console/console.h"
 
 #include "base/lock.h"
-#include "console/log.h"
+#include "console/log_filter.h"
 #include "console/vga.h"
 
 #include <algorithm>
@@ -74,7 +74,12 @@ constinit State state{};
 constinit SpinLock console_lock{Rank::console};
 constinit bool lock_broken = false;
 constinit ConsoleInputSinks sinks{};
-constinit Level shown = Level::info;
+constinit LogFilter filters[] = {
+    LogFilter{{LogThreshold::info, LogThreshold::info}},   // Hearth's own
+    LogFilter{{LogThreshold::none, LogThreshold::warning}} // of guests' making
+};
+constinit uint64_t (*log_clock)() = nullptr;
+constinit bool time_stamps = false;
 
 template <class Function>
 void locked(Function&& function) {
@@ -105,6 +110,17 @@ void put_devices(std::string_view text) {
 void send_devices() {
     for (Port& port : state.ports)
         port.send();
+}
+
+void put_log_line(std::string_view text, uint64_t now) {
+    TextBuffer<32> stamp;
+    if (time_stamps)
+        format(stamp, "[{:5}.{:06}] ", now / 1'000'000'000, now / 1'000 % 1'000'000);
+    for (std::string_view part :
+         {std::string_view{"(HEARTH) "}, stamp.view(), text, std::string_view{"\n"}}) {
+        put_devices(part);
+        ring.put(part);
+    }
 }
 
 /// One typed byte: true if Domain 0 has something new to read.
@@ -265,16 +281,30 @@ void console_move_vga(void* cells) {
     });
 }
 
-void set_log_level(Level level) { shown = level; }
-bool log_enabled(Level level) { return level <= shown; }
+void set_log_thresholds(LogSource source, LogThresholds thresholds) {
+    filters[static_cast<size_t>(source)].set(thresholds);
+}
 
-void log_line(Level, std::string_view text) {
+void set_log_clock(uint64_t (*now)(), bool stamps) {
+    log_clock = now;
+    time_stamps = stamps;
+}
+
+bool log_enabled(LogSource source, Level level) {
+    return filters[static_cast<size_t>(source)].concerns(level);
+}
+
+void log_line(LogSource source, Level level, std::string_view text) {
     locked([&] {
-        for (std::string_view part :
-             {std::string_view{"(HEARTH) "}, text, std::string_view{"\n"}}) {
-            put_devices(part);
-            ring.put(part);
+        uint64_t const now = log_clock ? log_clock() : 0;
+        auto const verdict = filters[static_cast<size_t>(source)].judge(level, now);
+        if (verdict.left_out != 0) {
+            TextBuffer<64> note;
+            format(note, "{} messages left out", verdict.left_out);
+            put_log_line(note.view(), now);
         }
+        if (verdict.shown)
+            put_log_line(text, now);
         send_devices();
     });
 }

@@ -76,7 +76,7 @@ void registers() {
     each_domain([](Domain& d) {
         each_vcpu(d, [&](Vcpu& v) {
             log_info("d{}v{}, as it last left the guest:", d.id, v.id);
-            print_guest_state(v);
+            print_guest_state(LogSource::hearth, v);
         });
     });
 }

@@ -14,8 +14,10 @@
 namespace hearth {
 namespace {
 
-constinit std::atomic<bool> crashing{false};
+constexpr unsigned nobody = ~0u;
+constinit std::atomic<unsigned> reporter{nobody};
 constinit bool reboot_on_panic = true;
+constinit ResetMethod reset_method = ResetMethod::automatic;
 constinit uint16_t reset_port = 0;
 constinit uint8_t reset_value = 0;
 
@@ -46,10 +48,10 @@ void print_stack_trace(uint64_t rip, uint64_t rsp, uint64_t rbp) {
 /// Only the first CPU to crash reports; others stop here.
 void enter_crash() {
     arch::disable_interrupts();
-    if (crashing.exchange(true))
+    if (unsigned expected = nobody; !reporter.compare_exchange_strong(expected, this_cpu_id()))
         arch::halt_forever();
     console_break_lock();
-    set_log_level(Level::debug);
+    set_log_thresholds(LogSource::hearth, {LogThreshold::debug, LogThreshold::debug});
 }
 
 [[noreturn]] void finish_crash() {
@@ -62,7 +64,40 @@ void enter_crash() {
     leave_machine_after_crash();
 }
 
+/// Returns if it did not work.
+void try_reset(ResetMethod method) {
+    switch (method) {
+    case ResetMethod::acpi:
+        if (reset_port != 0)
+            arch::out8(reset_port, reset_value);
+        break;
+    case ResetMethod::pci:
+        arch::out8(0xcf9, 0x06); // the chipset's register: reset, and the CPUs too
+        break;
+    case ResetMethod::keyboard:
+        arch::out8(0x64, 0xfe); // its controller has the CPU's reset line
+        break;
+    case ResetMethod::triple_fault:
+        arch::triple_fault();
+        break;
+    case ResetMethod::automatic:
+    case ResetMethod::none:
+        break;
+    }
+    // A reset takes its time: a tenth of a second, at a microsecond a port.
+    constexpr uint16_t unused_port = 0x80;
+    for (unsigned i = 0; i < 100'000; ++i)
+        (void)arch::in8(unused_port);
+}
+
 } // namespace
+
+bool crash_in_progress() { return reporter.load() != nobody; }
+
+void stop_for_crash() {
+    if (reporter.load() != this_cpu_id())
+        arch::halt_forever();
+}
 
 void leave_machine_after_crash() {
     if (!reboot_on_panic) {
@@ -74,26 +109,30 @@ void leave_machine_after_crash() {
 }
 
 void set_reboot_on_panic(bool reboot) { reboot_on_panic = reboot; }
+void set_reset_method(ResetMethod method) { reset_method = method; }
 void set_reset_register(uint16_t port, uint8_t value) {
     reset_port = port;
     reset_value = value;
 }
 
-void print_registers(Registers const& r) {
-    log_error("rip {:016x} cs {:04x} rflags {:08x} rsp {:016x} ss {:04x}", r.rip, r.cs, r.rflags,
-              r.rsp, r.ss);
-    log_error("rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
-    log_error("rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8);
-    log_error("r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", r.r9, r.r10, r.r11, r.r12);
-    log_error("r13 {:016x} r14 {:016x} r15 {:016x} vector {} error {:x}", r.r13, r.r14, r.r15,
-              r.vector, r.error_code);
-    log_error("cr2 {:016x} cr3 {:016x}", arch::read_cr2(), arch::read_cr3());
+void print_registers(LogSource source, Registers const& r) {
+    auto const line = [&](std::string_view pattern, auto... values) {
+        log(source, Level::error, pattern, values...);
+    };
+    line("rip {:016x} cs {:04x} rflags {:08x} rsp {:016x} ss {:04x}", r.rip, r.cs, r.rflags, r.rsp,
+         r.ss);
+    line("rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
+    line("rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8);
+    line("r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", r.r9, r.r10, r.r11, r.r12);
+    line("r13 {:016x} r14 {:016x} r15 {:016x} vector {} error {:x}", r.r13, r.r14, r.r15, r.vector,
+         r.error_code);
+    line("cr2 {:016x} cr3 {:016x}", arch::read_cr2(), arch::read_cr3());
 }
 
 void crash_report(Registers const& frame, std::string_view reason) {
     enter_crash();
     log_error("PANIC on CPU {}: {}", this_cpu_id(), reason);
-    print_registers(frame);
+    print_registers(LogSource::hearth, frame);
     print_stack_trace(frame.rip, frame.rsp, frame.rbp);
     finish_crash();
 }
@@ -106,21 +145,18 @@ void panic_text(std::string_view text) {
     finish_crash();
 }
 
-void handle_nmi(Registers&) {
-    if (crashing.load())
-        arch::halt_forever();
-    // An NMI that nobody asked for: reported once, by the log's own lock-free path being absent, as
-    // little as possible.
-}
-
 void reset_machine() {
     console_flush();
-    if (reset_port != 0)
-        arch::out8(reset_port, reset_value);
-    arch::out8(0xcf9, 0x06); // chipset reset
-    for (unsigned i = 0; i < 1000; ++i)
-        arch::pause();
-    arch::out8(0x64, 0xfe); // keyboard controller
+    if (reset_method == ResetMethod::none) {
+        log_error("Stopped, since reboot=no; reset the machine to go on.");
+        console_flush();
+        arch::halt_forever();
+    }
+    if (reset_method != ResetMethod::automatic)
+        try_reset(reset_method);
+    for (ResetMethod const method :
+         {ResetMethod::acpi, ResetMethod::pci, ResetMethod::keyboard, ResetMethod::triple_fault})
+        try_reset(method);
     arch::halt_forever();
 }
 

@@ -41,7 +41,7 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     if (smap && first_cpu)
         enable_smap_sites(patch_code);
     enable(smap, cr4::smap, "SMAP");
-    enable(leaf1.ecx & bit(26), 0, "XSAVE");
+    enable(leaf1.ecx & bit(26) && switches.xsave, 0, "XSAVE");
     enable(leaf1.ecx & bit(24), 0, "TSC-deadline");
     enable(cpuid(0x80000001).edx & bit(26), 0, "1G-pages");
     // CR3 has no tag yet, as it must be. (Intel SDM vol. 3A, 4.10.1)

@@ -8,7 +8,7 @@ namespace hearth {
 
 struct FeatureSwitches {
     uint64_t pat = 0; // what guests rely on page attributes to mean
-    bool smep = true, smap = true, pcid = true, fsgsbase = true;
+    bool smep = true, smap = true, pcid = true, fsgsbase = true, xsave = true;
 };
 /// On each CPU, early. The first patches the entry paths for SMAP.
 void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu);

@@ -282,12 +282,12 @@ void shutdown_domain(Domain& domain, uint32_t reason) {
 }
 
 void crash_domain(Domain& domain, std::string_view reason) {
-    log_error("domain {} crashed: {}", domain.id, reason);
+    log_guest(Level::error, "domain {} crashed: {}", domain.id, reason);
     if (Thread& self = current_thread();
         domain.vcpu_count && domain.vcpus[0] && domain.shutdown.load() == ShutdownState::running)
         for (unsigned i = 0; i < domain.vcpu_count; ++i)
             if (domain.vcpus[i] == &self)
-                print_guest_state(*domain.vcpus[i]);
+                print_guest_state(LogSource::guest, *domain.vcpus[i]);
     shutdown_domain(domain, 3); // SHUTDOWN_crash
 }
 

@@ -5,6 +5,7 @@
 #include "abi/xen.h"
 #include "base/lock.h"
 #include "base/result.h"
+#include "console/log.h"
 #include "cpu/mask.h"
 #include "cpuid/features.h"
 #include "domain/permissions.h"
@@ -261,7 +262,7 @@ void forget_virq_handler(DomainId gone);
 void send_from(Domain& domain, uint32_t port);
 void send_nmi(Vcpu& vcpu);
 /// Registers of the running guest, for messages; owned by the guest mode's folder.
-void print_guest_state(Vcpu& vcpu);
+void print_guest_state(LogSource source, Vcpu& vcpu);
 
 /// The version counters tell a guest that reads along whether it saw a whole update.
 void update_wall_clock(Domain& domain);

@@ -232,6 +232,21 @@ void irq_unbind(unsigned number) {
     irq.handler = nullptr;
 }
 
+Result<> irq_send_as_nmi(unsigned gsi) {
+    constexpr uint32_t delivered_as_nmi = 4u << 8, to_all = 0xffu << 24;
+    LockGuard guard{lock};
+    IoApic const* const io_apic = io_apic_of(gsi);
+    if (!io_apic || c.irqs[gsi].kind != Irq::Kind::line)
+        return Errno::inval;
+    if (c.irqs[gsi].handler)
+        return Errno::busy;
+    c.irqs[gsi].handler = [](void*, unsigned) {}; // taken
+    uint32_t const index = reg_redirection + 2 * (gsi - io_apic->first_gsi);
+    io_apic->write(index + 1, to_all);
+    io_apic->write(index, delivered_as_nmi);
+    return {};
+}
+
 void irq_end(unsigned number) {
     LockGuard guard{lock};
     if (number >= c.gsi_limit || c.irqs[number].ended || !c.irqs[number].handler)

@@ -49,6 +49,8 @@ Result<> irq_set_line_mode(unsigned gsi, LineMode mode);
 /// Gives the interrupt a vector and unmasks it. busy: somebody has it. nospc: out of vectors.
 Result<> irq_bind(unsigned irq, InterruptHandler handler, void* argument);
 void irq_unbind(unsigned irq);
+/// Has a pin send NMIs to all CPUs, until it is unbound. inval: no such pin. busy.
+Result<> irq_send_as_nmi(unsigned gsi);
 /// A level-triggered line stays masked from its interrupt until this.
 void irq_end(unsigned irq);
 bool irq_needs_end(unsigned irq);

@@ -2,6 +2,7 @@
 #include "arch/apic.h"
 #include "arch/registers.h"
 #include "irq/irq.h"
+#include "irq/nmi.h"
 #include "memory/tlb.h"
 #include "sched/thread.h"
 #include "time/timer.h"
@@ -21,6 +22,9 @@ void interrupt(hearth::Registers& frame) {
     case arch::vector_timer:
         arch::apic_end_of_interrupt();
         return timer_interrupt();
+    case arch::vector_nmi_noted:
+        arch::apic_end_of_interrupt();
+        return nmi_interrupt();
     case arch::vector_error:
         arch::apic_end_of_interrupt();
         return;

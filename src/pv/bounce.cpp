@@ -133,9 +133,9 @@ void deliver_event(PvVcpu& vcpu) {
 }
 
 void deliver_pending(PvVcpu& vcpu) {
-    if (vcpu.nmi_pending && vcpu.nmi_callback.address) {
+    if (vcpu.nmi_pending && vcpu.nmi_handler().address) {
         vcpu.nmi_pending = false;
-        enter(vcpu, vcpu.nmi_callback.address, vcpu.nmi_callback.masks_events);
+        deliver_trap(vcpu, Vector::nmi);
     }
     if (vcpu.upcall_due())
         deliver_event(vcpu);

@@ -2,6 +2,7 @@
 
 #include "abi/operations.h"
 #include "arch/intrinsics.h"
+#include "arch/x86/asm.h"
 #include "domain/guest_memory.h"
 #include "memory/layout.h"
 #include "pv/descriptor_tables.h"
@@ -21,7 +22,7 @@ Handler* callback_slot(PvVcpu& v, uint16_t type) {
     case abi::CallbackType::syscall:
         return &v.syscall_callback;
     case abi::CallbackType::nmi:
-        return &v.nmi_callback;
+        break; // has a place of its own
     case abi::CallbackType::sysenter:
     case abi::CallbackType::sysenter_deprecated:
         return &v.sysenter_callback;
@@ -31,17 +32,29 @@ Handler* callback_slot(PvVcpu& v, uint16_t type) {
     return nullptr;
 }
 
+Result<int64_t> register_nmi(PvVcpu& v, uint64_t handler) {
+    constexpr uint8_t masks_events = 4;
+    if (!layout::is_canonical(handler))
+        return Errno::inval;
+    v.nmi_handler() = {handler, RING3_CS64, masks_events};
+    v.demand(attention::border); // an NMI may have waited for its handler
+    return 0;
+}
+
+bool is_nmi(uint16_t type) { return type == static_cast<uint16_t>(abi::CallbackType::nmi); }
+
 Result<int64_t> register_callback(PvVcpu& v, abi::CallbackRegister const& request) {
     if (!layout::is_canonical(request.address))
         return Errno::inval;
+    if (is_nmi(request.type))
+        return register_nmi(v, request.address);
     if (request.type == static_cast<uint16_t>(abi::CallbackType::sysenter_deprecated))
         return Errno::inval;
     Handler* const slot = callback_slot(v, request.type);
     if (!slot)
         return Errno::nosys;
-    bool const is_event = slot == &v.event_callback || slot == &v.nmi_callback;
-    *slot = {request.address, is_event || (request.flags & abi::callback_masks_events) != 0};
-    v.demand(attention::border); // an NMI may have waited for its handler
+    *slot = {request.address,
+             slot == &v.event_callback || (request.flags & abi::callback_masks_events) != 0};
     return 0;
 }
 
@@ -56,6 +69,7 @@ Result<int64_t> do_set_trap_table(Context& c, uint64_t table) {
     // Ends at an entry without an address; a table without one cannot be longer than there are
     // vectors.
     GuestPointer<abi::TrapInfo> const list{table};
+    v.demand(attention::border); // an NMI may have waited for its handler
     for (unsigned i = 0; i < 256; ++i) {
         abi::TrapInfo const entry = TRY(list.read(i));
         if (entry.address == 0)
@@ -93,9 +107,9 @@ Result<int64_t> do_callback_op(Context& c, uint32_t command, uint64_t argument) 
     case abi::CallbackOperation::unregister_callback: {
         auto const request = TRY(GuestPointer<abi::CallbackUnregister>{argument}.read());
         // The guest cannot do without most of them; Xen lets only the NMI's go.
-        if (request.type != static_cast<uint16_t>(abi::CallbackType::nmi))
+        if (!is_nmi(request.type))
             return callback_slot(v, request.type) ? Errno::inval : Errno::nosys;
-        v.nmi_callback = {};
+        v.nmi_handler() = {};
         return 0;
     }
     }
@@ -107,14 +121,10 @@ Result<int64_t> do_nmi_op(Context& c, uint32_t command, uint64_t argument) {
     switch (static_cast<abi::NmiOperation>(command)) {
     case abi::NmiOperation::register_callback: {
         auto const request = TRY(GuestPointer<abi::NmiCallback>{argument}.read());
-        if (!layout::is_canonical(request.handler))
-            return Errno::inval;
-        v.nmi_callback = {request.handler, true};
-        v.demand(attention::border);
-        return 0;
+        return register_nmi(v, request.handler);
     }
     case abi::NmiOperation::unregister_callback:
-        v.nmi_callback = {};
+        v.nmi_handler() = {};
         return 0;
     }
     return Errno::nosys;

@@ -24,7 +24,7 @@ PvPolicyInputs policy_of(Domain const* domain) {
     PvPolicyInputs inputs{
         // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth
         // has.
-        .os_xsave = arch::fpu_has_xsave(),
+        .os_xsave = arch::fpu_features() != 0,
         .time = {.host_reliable = true,
                  .guest_khz = tsc_kilohertz(),
                  .multiplier = tsc_scale().multiplier,

@@ -194,10 +194,10 @@ void guest_iret_fault(Registers& fault) {
 }
 
 namespace hearth {
-void print_guest_state(Vcpu& vcpu) {
+void print_guest_state(LogSource source, Vcpu& vcpu) {
     PvVcpu& v = pv_vcpu(vcpu);
-    print_registers(v.registers());
-    log_error("in the guest's {} mode, kernel stack {:x}, last fault address {:x}",
-              v.kernel_mode ? "kernel" : "user", v.kernel_sp, v.info ? v.info->cr2 : 0);
+    print_registers(source, v.registers());
+    log(source, Level::error, "in the guest's {} mode, kernel stack {:x}, last fault address {:x}",
+        v.kernel_mode ? "kernel" : "user", v.kernel_sp, v.info ? v.info->cr2 : 0);
 }
 } // namespace hearth

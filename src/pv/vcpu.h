@@ -34,7 +34,9 @@ struct PvVcpu final : Vcpu {
 
     TrapHandler traps[256]{};
     Handler event_callback, failsafe_callback, syscall_callback, syscall32_callback,
-        sysenter_callback, nmi_callback;
+        sysenter_callback;
+    /// Who sets the one sets the other: a callback is the trap table's vector 2.
+    [[nodiscard]] TrapHandler& nmi_handler() { return traps[static_cast<uint8_t>(Vector::nmi)]; }
     uint64_t kernel_sp = 0;
     uint64_t kernel_ss = 0;
     bool task_switched = false; // the guest's CR0.TS

@@ -253,13 +253,13 @@ void store_extended_context(Vcpu& vcpu, abi::DomctlExtendedContext& c) {
 ExtendedState extended_state(Vcpu& vcpu) {
     PvVcpu const& v = pv_vcpu(vcpu);
     return {{static_cast<std::byte const*>(v.fpu), arch::fpu_area_size()},
-            arch::fpu_has_xsave() ? arch::fpu_features() : 0,
+            arch::fpu_features(),
             v.xcr0};
 }
 
 Result<> load_extended_state(Vcpu& vcpu, uint64_t xcr0, std::span<std::byte const> area) {
     PvVcpu& v = pv_vcpu(vcpu);
-    if (!arch::fpu_has_xsave() || !xcr0_is_sound(xcr0))
+    if (!xcr0_is_sound(xcr0))
         return Errno::inval;
     if (!arch::fpu_set_area(v.fpu, area))
         return Errno::inval;

@@ -60,6 +60,14 @@ ReferenceCounter pit_counter() {
     return {read_pit, 1'193'182, 0xffff};
 }
 
+ReferenceCounter tsc_counter() {
+    // The TSC runs at ecx * ebx / eax Hz. (Intel SDM vol. 2A, CPUID, leaf 15H)
+    arch::CpuidLeaf const leaf = arch::cpuid(0).eax >= 0x15 ? arch::cpuid(0x15) : arch::CpuidLeaf{};
+    if (leaf.eax == 0 || leaf.ebx == 0 || leaf.ecx == 0)
+        return {};
+    return {arch::read_tsc, uint64_t{leaf.ecx} * leaf.ebx / leaf.eax, ~uint64_t{0}};
+}
+
 bool counts(ReferenceCounter const& counter) {
     constexpr unsigned reads =
         10'000; // each takes as long as a port or a bus does: a tick at least

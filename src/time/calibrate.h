@@ -27,6 +27,8 @@ public:
 
 ReferenceCounter hpet_counter(void* registers);
 ReferenceCounter pm_timer_counter(uint16_t port, bool wide);
+/// The TSC itself, where the processor says how fast it runs; otherwise one that reads nothing.
+ReferenceCounter tsc_counter();
 /// Whether it moves: firmware may name one that is not there.
 bool counts(ReferenceCounter const& counter);
 /// Channel 2 of the 8254: on every PC.

@@ -86,6 +86,7 @@ namespace {
 struct alignas(64) CpuTimers {
     SpinLock lock{Rank::timer};
     TimerHeap heap;
+    std::atomic<uint32_t> interrupts{0};
 };
 constinit CpuTimers cpu_timers[max_cpus];
 constinit uint64_t apic_hertz = 0;
@@ -158,6 +159,8 @@ void timer_interrupt() {
     if (!started) // somebody measures the timer itself
         return;
     CpuTimers& mine = cpu_timers[this_cpu_id()];
+    mine.interrupts.store(mine.interrupts.load(std::memory_order_relaxed) + 1,
+                          std::memory_order_relaxed);
     for (;;) {
         Timer* due = nullptr;
         {
@@ -175,6 +178,10 @@ void timer_interrupt() {
             return;
         TimerHeap::fire(*due);
     }
+}
+
+uint32_t timer_interrupts(unsigned cpu) {
+    return cpu_timers[cpu].interrupts.load(std::memory_order_relaxed);
 }
 
 uint64_t next_deadline(unsigned cpu) {

@@ -41,6 +41,8 @@ void timers_initialise(uint64_t apic_hertz);
 void timers_initialise_cpu();
 /// The timer vector's handler.
 void timer_interrupt();
+/// How many a CPU has taken: at least one a second.
+uint32_t timer_interrupts(unsigned cpu);
 /// For the debug keys.
 uint64_t next_deadline(unsigned cpu);
 

@@ -59,6 +59,8 @@ void timers() {
 void nmis() {
     EXPECT(vcpu_op(VcpuOperation::send_nmi, 77, nullptr) == noent);
     // Without a callback there is nobody to tell: it is kept for the one that comes.
+    EXPECT(hypercall(Hypercall::nmi_op, static_cast<uint64_t>(NmiOperation::unregister_callback)) ==
+           0);
     EXPECT(vcpu_op(VcpuOperation::send_nmi, 0, nullptr) == 0);
     NmiCallback callback{reinterpret_cast<uint64_t>(nmi_entry), 0};
     EXPECT(hypercall(Hypercall::nmi_op, static_cast<uint64_t>(NmiOperation::register_callback),
@@ -78,6 +80,15 @@ void nmis() {
            0);
     EXPECT(vcpu_op(VcpuOperation::send_nmi, 0, nullptr) == 0);
     EXPECT(nmi_count == 4);
+    // The one that waits is for whoever next takes them: the trap table's vector 2 is the same.
+    set_trap(2, 0, reinterpret_cast<uint64_t>(nmi_entry));
+    EXPECT(nmi_count == 5);
+    EXPECT(vcpu_op(VcpuOperation::send_nmi, 0, nullptr) == 0);
+    EXPECT(nmi_count == 6);
+    EXPECT(hypercall(Hypercall::nmi_op, static_cast<uint64_t>(NmiOperation::unregister_callback)) ==
+           0);
+    EXPECT(vcpu_op(VcpuOperation::send_nmi, 0, nullptr) == 0);
+    EXPECT(nmi_count == 6);
     EXPECT(hypercall(Hypercall::nmi_op, 2) == nosys);
 }
 

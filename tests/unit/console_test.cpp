@@ -102,5 +102,29 @@ TEST_F(ConsoleQueue, KeysAreTakenWhileOutputWaits) {
     EXPECT_EQ(key, 'k');
 }
 
+TEST_F(ConsoleQueue, LinesBearTheTimeWhenThatIsWanted) {
+    port_is_busy = false;
+    set_log_clock([] { return uint64_t{12'345'678'901}; }, true);
+    log_error("now");
+    set_log_clock(nullptr, false);
+    log_error("later");
+    EXPECT_EQ(host::serial_output(), "(HEARTH) [   12.345678] now\r\n(HEARTH) later\r\n");
+}
+
+TEST_F(ConsoleQueue, AGuestThatMakesHearthTalkIsCutShort) {
+    port_is_busy = false;
+    static uint64_t now = 1'000'000'000'000;
+    set_log_clock([] { return now; }, false);
+    for (unsigned i = 0; i < 1000; ++i)
+        log_guest(Level::error, "one more");
+    interrupts(1000);
+    EXPECT_LT(host::serial_output().size(), 2000u);
+    host::serial_output().clear();
+    now += 60'000'000'000;
+    log_guest(Level::error, "again");
+    set_log_clock(nullptr, false);
+    EXPECT_EQ(host::serial_output(), "(HEARTH) 936 messages left out\r\n(HEARTH) again\r\n");
+}
+
 } // namespace
 } // namespace hearth::test

@@ -77,7 +77,7 @@ inline void boot_machine() {
         return;
     host::create_memory();
     console_initialise({});
-    set_log_level(Level::error);
+    set_log_thresholds(LogSource::hearth, {LogThreshold::error, LogThreshold::error});
     clock_start(machine_hertz);
     timers_initialise(0);
     host::urgent_interrupt = [](uint8_t) { serve_flush_request(); };

@@ -36,7 +36,10 @@ class Debugger:
                     raise
                 subprocess.run(["sleep", "0.1"])
         self.buffer = b""
-        self.ask("qSupported")
+        # A machine that ran says that it has stopped, before it answers.
+        self.send("qSupported")
+        while "PacketSize" not in self.receive():
+            pass
 
     def send(self, packet):
         data = packet.encode()

@@ -62,6 +62,7 @@ void open_interrupt_window();
 void wait_for_interrupt();
 /// Prints what went to the serial port, and aborts the process.
 [[noreturn]] void halt_forever();
+inline void triple_fault() {}
 inline void write_back_and_invalidate_caches() {}
 void invalidate_page(uint64_t address);
 void invalidate_page_of(unsigned tag, uint64_t address);

@@ -141,16 +141,16 @@ void apic_send(uint32_t target, uint8_t vector) {
 void apic_send_init(uint32_t) {}
 void apic_send_startup(uint32_t, uint8_t) {}
 void apic_send_nmi(uint32_t) {}
+void apic_send_self_from_nmi(uint8_t vector) { host::post_interrupt(host::current_cpu(), vector); }
 void apic_end_of_interrupt() {}
 void apic_timer_start(uint32_t ticks) { mine().timer_ticks = ticks; }
 uint32_t apic_timer_remaining() { return mine().timer_ticks; }
 void apic_use_tsc_deadline() {}
 void apic_timer_deadline(uint64_t deadline) { mine().timer_deadline_tsc = deadline; }
 
-void fpu_initialise_cpu() {}
+void fpu_initialise_cpu(bool) {}
 size_t fpu_area_size() { return 512; }
-uint64_t fpu_features() { return 3; }
-bool fpu_has_xsave() { return false; }
+uint64_t fpu_features() { return 0; }
 void fpu_reset_area(void* area) { memset(area, 0, fpu_area_size()); }
 void fpu_set_legacy(void* area, uint8_t const (&image)[512]) { memcpy(area, image, sizeof image); }
 void fpu_get_legacy(void const* area, uint8_t (&image)[512]) { memcpy(image, area, sizeof image); }

@@ -11,9 +11,9 @@ constexpr unsigned reg_id = 0x20, reg_task_priority = 0x80, reg_eoi = 0xb0, reg_
                    reg_lvt_timer = 0x320, reg_lvt_lint0 = 0x350, reg_lvt_lint1 = 0x360,
                    reg_lvt_error = 0x370, reg_timer_initial = 0x380, reg_timer_current = 0x390,
                    reg_timer_divide = 0x3e0;
-constexpr uint32_t lvt_masked = 1u << 16;
+constexpr uint32_t lvt_masked = 1u << 16, lvt_nmi = 4u << 8;
 constexpr uint32_t lvt_tsc_deadline = 2u << 17;
-constexpr uint32_t icr_init = 0x4500, icr_startup = 0x4600, icr_nmi = 0x4400,
+constexpr uint32_t icr_init = 0x4500, icr_startup = 0x4600, icr_nmi = 0x4400, icr_self = 1u << 18,
                    icr_pending = 1u << 12;
 
 constinit uint32_t volatile* mmio = nullptr;
@@ -57,7 +57,7 @@ bool apic_setup(void* registers, bool allow_x2apic) {
     return x2apic;
 }
 
-void apic_initialise_cpu() {
+void apic_initialise_cpu(bool takes_nmi_line) {
     uint64_t const base = read_msr(msr::apic_base);
     write_msr(msr::apic_base, base | bit(11) | (x2apic ? bit(10) : 0));
     if (!x2apic) {
@@ -68,7 +68,7 @@ void apic_initialise_cpu() {
     write(reg_spurious, 0x100 | vector_spurious);
     write(reg_lvt_error, vector_error);
     write(reg_lvt_lint0, lvt_masked);
-    write(reg_lvt_lint1, 0x400);  // NMI
+    write(reg_lvt_lint1, takes_nmi_line ? lvt_nmi : lvt_masked);
     write(reg_timer_divide, 0x3); // by 16
     write(reg_lvt_timer, vector_timer | (tsc_deadline_mode ? lvt_tsc_deadline : 0));
 }
@@ -78,6 +78,18 @@ void apic_send(uint32_t target, uint8_t vector) { send_command(target, 0x4000u |
 void apic_send_init(uint32_t target) { send_command(target, icr_init); }
 void apic_send_startup(uint32_t target, uint8_t page) { send_command(target, icr_startup | page); }
 void apic_send_nmi(uint32_t target) { send_command(target, icr_nmi); }
+void apic_send_self_from_nmi(uint8_t vector) {
+    if (x2apic)
+        return write_msr(0x800 + reg_icr_low / 16, icr_self | 0x4000u | vector);
+    // A shorthand does not use the high half, which the interrupted code may have written.
+    auto const wait = [] {
+        while (mmio[reg_icr_low / 4] & icr_pending)
+            pause();
+    };
+    wait();
+    mmio[reg_icr_low / 4] = icr_self | 0x4000u | vector;
+    wait();
+}
 void apic_end_of_interrupt() { write(reg_eoi, 0); }
 
 void apic_timer_start(uint32_t ticks) { write(reg_timer_initial, ticks); }

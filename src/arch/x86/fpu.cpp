@@ -14,7 +14,7 @@ constexpr size_t legacy_size = 512;
 
 constinit bool have_xsave = false;
 constinit bool have_xsaveopt = false;
-constinit uint64_t features = x87 | sse;
+constinit uint64_t features = 0;
 constinit size_t area_size = legacy_size;
 
 struct LegacyArea {
@@ -25,8 +25,8 @@ struct LegacyArea {
 
 } // namespace
 
-void fpu_initialise_cpu() {
-    have_xsave = cpuid(1).ecx & bit(26);
+void fpu_initialise_cpu(bool use_xsave) {
+    have_xsave = use_xsave && (cpuid(1).ecx & bit(26));
     uint64_t v = read_cr4() | cr4::osfxsr | cr4::osxmmexcpt;
     if (have_xsave)
         v |= cr4::osxsave;
@@ -44,7 +44,6 @@ void fpu_initialise_cpu() {
 
 size_t fpu_area_size() { return area_size; }
 uint64_t fpu_features() { return features; }
-bool fpu_has_xsave() { return have_xsave; }
 
 void fpu_reset_area(void* area) {
     memset(area, 0, area_size);

@@ -111,6 +111,14 @@ inline void wait_for_interrupt() { asm volatile("sti; hlt; cli" : : : "memory");
     for (;;)
         asm volatile("cli; hlt" : : : "memory");
 }
+/// Resets the processor: an exception, with no descriptor table to find its handler in.
+inline void triple_fault() {
+    struct [[gnu::packed]] {
+        uint16_t limit;
+        uint64_t base;
+    } const none{0, 0};
+    asm volatile("lidt %0; ud2" : : "m"(none));
+}
 inline uint64_t read_tsc() {
     uint32_t low, high;
     asm volatile("rdtsc" : "=a"(low), "=d"(high));

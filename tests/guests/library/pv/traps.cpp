@@ -82,6 +82,9 @@ void guest_trap(guest::TrapFrame* frame) {
     frame->cs &= 0xffff;
     if (block.hook && block.hook(*frame))
         return;
+    constexpr uint64_t nmi = 2; // another vCPU's doing, and nobody's fault
+    if (frame->vector == nmi)
+        return;
     block.fault = {frame->vector, frame->error,  shared->vcpu_info[block.id].cr2,
                    frame->rip,    frame->rflags, frame->cs};
     if (frame->from_user() && block.user_stack != 0) {

@@ -1,0 +1,112 @@
+"""What the options on Hearth's command line do, each in the quickest boot."""
+import contextlib
+import re
+import tempfile
+
+import debugger
+import pytest
+from bounded_work import Symbols
+from conftest import new_machine
+
+pytestmark = pytest.mark.hearth_only
+JUMP_TO_ITSELF = b"\xeb\xfe"
+
+
+@contextlib.contextmanager
+def quick(cmdline, cpus=1, extra=()):
+    with new_machine("options " + cmdline, disk="none", net="none", memory=384, cpus=cpus, cmdline=cmdline, extra=extra) as dom0:
+        yield dom0.wait_ready(timeout=120)
+
+
+@contextlib.contextmanager
+def stoppable(cmdline, cpus=1):
+    """A machine, and how to stop it for a look."""
+    with tempfile.TemporaryDirectory() as folder:
+        with quick(cmdline, cpus, debugger.options(folder)[1:]) as dom0:
+            yield dom0, lambda: debugger.Debugger(folder)
+
+
+def test_time_stamps_and_no_extended_state():
+    with quick("console_timestamps xsave=no clocksource=acpi", cpus=2) as dom0:
+        stamps = [float(stamp) for stamp in re.findall(r"^\(HEARTH\) \[ *(\d+\.\d{6})\] ", dom0.text, re.M)]
+        assert len(stamps) > 8 and stamps[0] == 0 and 0.1 < stamps[-1] < 60
+        # The clock is measured anew once, before Domain 0 starts.
+        assert all(later > earlier - 0.05 for earlier, later in zip(stamps, stamps[1:]))
+        assert "by a 3579 kHz counter" in dom0.text
+        assert not re.search(r"CPUs online:.*XSAVE", dom0.text)
+        flags = dom0.check("grep -m1 ^flags /proc/cpuinfo").split()
+        assert "fxsr" in flags and not {"xsave", "osxsave", "avx"} & set(flags)
+        assert dom0.check("echo '3 k 2 v p' | dc") == "1.414"
+        assert dom0.poweroff() == 0
+
+
+CLOCKS = {"pit": "by a 1193 kHz counter", "hpet": "by a 100000 kHz counter", "acpi": "by a 3579 kHz counter", "tsc": "no such clock as clocksource= names"}
+
+
+def test_each_clock_measures_the_same():
+    found = {}
+    for clock, said in CLOCKS.items():
+        with new_machine(f"options {clock}", disk="none", net="none", memory=384, cmdline=f"clocksource={clock}") as dom0:
+            found[clock] = int(dom0.wait_for(r"time: TSC (\d+) kHz.*\n")[1])
+            assert said in dom0.text
+    assert max(found.values()) < 1.005 * min(found.values()), found
+
+
+# What QEMU tells of a reset: how the processors came to it.
+TRACES = {"k": "pckbd_kbd_write_command.*0xfe", "t": r"Triple fault\nCPU Reset.*\n(.*\n){4}RIP=ffff82", "a": None, "p": None}
+
+
+@pytest.mark.parametrize("method", TRACES)
+def test_reset_by(method):
+    with tempfile.NamedTemporaryFile("r") as trace:
+        with quick(f"reboot={method}", extra=["-d", "cpu_reset,trace:pckbd_kbd_write_command", "-D", trace.name]) as dom0:
+            dom0.send("reboot -f\n")
+            dom0.wait_for(r"rebooting the machine", timeout=30)
+            dom0.wait_for(r"Hearth, a hypervisor", timeout=30)
+        said = trace.read()
+    assert {how for how, sign in TRACES.items() if sign and re.search(sign, said)} == {method} - {"a", "p"}
+
+
+def test_no_reboot():
+    with quick("reboot=no") as dom0:
+        dom0.send("reboot -f\n")
+        dom0.wait_for(r"Stopped, since reboot=no", timeout=30)
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_watchdog_finds_a_cpu_that_hangs(cpus):
+    with stoppable("watchdog_timeout=2 noreboot", cpus) as (dom0, stop):
+        assert "watchdog: a CPU may take 2 s" in dom0.text
+        # No bite while all is well, idle or busy.
+        dom0.check("sleep 4; i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done")
+        stopped = stop()
+        stopped.write(Symbols().address("do_console_io"), JUMP_TO_ITSELF)
+        stopped.let_go()
+        dom0.send("echo anything\n")
+        dom0.wait_for(r"PANIC on CPU \d: watchdog", timeout=30, fatal=None)
+        dom0.wait_for(r"hearth::do_console_io", timeout=10, fatal=None)
+        dom0.wait_for(r"Stopped; reset", timeout=10, fatal=None)
+
+
+def send_nmi(stop):
+    stopped = stop()
+    stopped.monitor("nmi")
+    stopped.let_go()
+
+
+def test_nmi_reaches_domain_0():
+    with stoppable("", cpus=2) as (dom0, stop):
+        send_nmi(stop)
+        dom0.check("for i in $(seq 50); do dmesg | grep -q 'NMI received for unknown reason' && exit 0; sleep 0.1; done; exit 1")
+
+
+def test_nmi_is_ignored_when_told():
+    with stoppable("nmi=ignore") as (dom0, stop):
+        send_nmi(stop)
+        assert "NMI received" not in dom0.check("sleep 1; dmesg")
+
+
+def test_nmi_ends_the_machine_when_told():
+    with stoppable("nmi=fatal noreboot") as (dom0, stop):
+        send_nmi(stop)
+        dom0.wait_for(r"PANIC on CPU 0: NMI of unknown cause", timeout=30, fatal=None)
