@@ -43,8 +43,7 @@ CpuMask free_cpus() {
 template <class Function>
 void for_each_domain(uint32_t pool, Function&& function) {
     for (DomainId id = 0; id < max_domains; ++id) {
-        if (id % 64 == 63)
-            preempt_point();
+        preempt_point_each(64, id);
         auto const d = DomainRef::find(id);
         if (!d || (*d)->cpu_pool.load() != pool)
             continue;

@@ -38,8 +38,7 @@ Result<> copy_bits(uint64_t bitmap, uint64_t frames, Function word_of) {
         memcpy(bytes, &word, sizeof bytes);
         uint64_t const left = (frames - first + 7) / 8;
         TRY(out.write_many({bytes, std::min<uint64_t>(left, 8)}, first / 8));
-        if (first / 64 % 64 == 63)
-            preempt_point();
+        preempt_point_each(64, first / 64);
     }
     return {};
 }

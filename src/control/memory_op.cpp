@@ -45,11 +45,8 @@ Result<Mfn> allocate_reachable(unsigned order, uint32_t flags) {
     return Errno::nomem;
 }
 
-/// In loops that scrub or free frames, which is some 700 instructions each.
-void between_frames(uint64_t n) {
-    if (n % 16 == 15)
-        preempt_point();
-}
+/// A frame to scrub or to free takes some 700 instructions.
+constexpr unsigned frames_at_once = 16;
 
 /// New frames for the domain, scrubbed, numbered from `gfn` in the M2P if they have numbers.
 Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
@@ -67,7 +64,7 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     for (uint64_t i = 0; first && i < count; ++i) {
         zero_page(*first + i);
         set_m2p(*first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
-        between_frames(i);
+        preempt_point_each(frames_at_once, i);
     }
     if (first)
         give_frames_to(d, *first, count);
@@ -116,7 +113,7 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
             auto const page = PageRef::get(Mfn{*first + k}, d->id);
             if (!page || !drop_owners_reference(page->mfn()))
                 return done;
-            between_frames(k);
+            preempt_point_each(frames_at_once, k);
         }
         preempt_point();
     }
@@ -161,7 +158,7 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
     for (uint64_t i = 0; i < in_count; ++i)
         for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k) {
             TRY(check_unused(d, given[i] + k));
-            between_frames(i + k);
+            preempt_point_each(frames_at_once, i + k);
         }
     uint64_t made = 0;
     Result<> const result = [&]() -> Result<> {
@@ -171,7 +168,7 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
             for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
                 zero_page(first + k);
                 set_m2p(first + k, gfn + k);
-                between_frames(i + k);
+                preempt_point_each(frames_at_once, i + k);
             }
             give_frames_to(d, first, uint64_t{1} << x.out.extent_order);
             fresh[made++] = first;
@@ -180,7 +177,7 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
         for (uint64_t i = 0; i < in_count; ++i)
             for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k) {
                 TRY(take_back(d, given[i] + k));
-                between_frames(i + k);
+                preempt_point_each(frames_at_once, i + k);
             }
         return {};
     }();
@@ -189,7 +186,7 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
         for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
             if (auto const page = PageRef::get(fresh[i] + k, d.id))
                 (void)drop_owners_reference(page->mfn());
-            between_frames(i + k);
+            preempt_point_each(frames_at_once, i + k);
         }
     return result;
 }

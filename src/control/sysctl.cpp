@@ -74,8 +74,7 @@ Result<> list_domains(abi::Sysctl& op) {
     for (DomainId id = request.first; id < max_domains && request.count < request.maximum; ++id) {
         if (auto const d = DomainRef::find(id))
             TRY(out.write(describe_domain(**d), request.count++));
-        if (id % 64 == 63)
-            preempt_point();
+        preempt_point_each(64, id);
     }
     set_body(op, request);
     return {};

@@ -247,8 +247,7 @@ bool GrantTable::wait_for_users() {
             LockGuard guard{grant.lock};
             idle = idle && (reference < grant::reserved_entries || !grant.in_use());
         }
-        if (reference % 64 == 63)
-            preempt_point();
+        preempt_point_each(64, reference);
     }
     return idle;
 }
@@ -314,8 +313,7 @@ Result<> GrantTable::set_version(unsigned wanted) {
             if (version() == now)
                 show_use(reference, grant, now);
         }
-        if (reference % 64 == 63)
-            preempt_point();
+        preempt_point_each(64, reference);
     }
     if (!idle)
         return Errno::busy;

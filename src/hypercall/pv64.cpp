@@ -102,8 +102,7 @@ Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
         int64_t const value = result ? *result : abi_error(result.error());
         uint64_t const field = list + i * sizeof entry + offsetof(abi::MulticallEntry, result);
         TRY(GuestPointer<int64_t>{field}.write(value));
-        if (i % 4 == 3) // whatever takes long has points of its own
-            preempt_point();
+        preempt_point_each(4, i); // whatever takes long has points of its own
     }
     return 0;
 }

@@ -272,8 +272,7 @@ Result<int64_t> update_all(UpdateSubjects const& who, uint64_t requests, uint32_
             result = one_mmu_update(who, target, request);
         if (!result)
             return report(done, i, result);
-        if (i % 32 == 31)
-            preempt_point();
+        preempt_point_each(32, i);
     }
     return report(done, count, {});
 }

@@ -127,6 +127,11 @@ inline void preempt_point() {
     if (reschedule_pending()) [[unlikely]]
         reschedule_if_needed();
 }
+/// In loops whose steps are short: one after each `steps` of them. `step` counts from 0.
+inline void preempt_point_each(unsigned steps, uint64_t step) {
+    if (step % steps == steps - 1)
+        preempt_point();
+}
 /// How long a CPU has had nothing to run, ns.
 uint64_t idle_time(unsigned cpu);
 /// If it is running on another CPU, makes that CPU pass through the hypervisor.

@@ -50,15 +50,10 @@ info: action=ignore
 
 
 def ramdisk(folder):
-    """Domain 0's, and behind it another with our first program."""
+    """Domain 0's, with our first program."""
     (folder / "test").write_text(INIT)
     (folder / "test").chmod(0o755)
-    archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=b"test\n", cwd=folder, stdout=subprocess.PIPE, check=True).stdout
-    with open(machine.DOM0 + "/initrd", "rb") as file:
-        whole = file.read()
-    path = folder / "initrd"
-    path.write_bytes(whole + bytes(-len(whole) % 4) + archive)
-    return str(path)
+    return machine.ramdisk_with(folder, "test")
 
 
 def cmos_image(cpus, memory=512):

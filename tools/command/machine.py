@@ -86,6 +86,17 @@ def guests_disk(folder):
     return ["-drive", f"file={folder}/guests.tar,format=raw,if=none,id=guests,readonly=on", "-device", "virtio-blk-pci,drive=guests,serial=guests"]
 
 
+def ramdisk_with(folder, name):
+    """Domain 0's ramdisk, and behind it another with a file of the folder's; its path, in the folder."""
+    archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=f"{name}\n".encode(), cwd=folder, stdout=subprocess.PIPE, check=True).stdout
+    with open(DOM0 + "/initrd", "rb") as file:
+        whole = file.read()
+    path = os.path.join(folder, "ramdisk")
+    with open(path, "wb") as file:
+        file.write(whole + bytes(-len(whole) % 4) + archive)
+    return path
+
+
 def debian_disks(count):
     """The words for disks with a Debian guest's root file system, each a copy that is forgotten: /dev/disk/by-id/virtio-guestroot1 ..."""
     words = []

@@ -21,18 +21,6 @@ def program(folder):
                      "linux-work", "the build of bench/linux/work.c")
 
 
-def ramdisk(folder):
-    """Domain 0's, and behind it another with the program."""
-    program(folder)
-    archive = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], input=b"work\n", cwd=folder, stdout=subprocess.PIPE, check=True).stdout
-    with open(DOM0 + "/initrd", "rb") as file:
-        whole = file.read()
-    path = os.path.join(folder, "ramdisk")
-    with open(path, "wb") as file:
-        file.write(whole + bytes(-len(whole) % 4) + archive)
-    return path
-
-
 def native(folder):
     """Linux without a hypervisor, in as much memory as Domain 0 has."""
     return ["-m", str(DOMAIN0), "-kernel", DOM0 + "/vmlinuz", "-append", "console=ttyS0 quiet rdinit=/work", "-initrd", folder + "/ramdisk"]
@@ -74,7 +62,8 @@ def linux():
     places = {"native": native, "xen": on(measure.debian_xen()), "hearth": on(machine.hypervisor())}
     commands.say("booting Linux three times under instruction counting (a minute or two)")
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        ramdisk(folder)
+        program(folder)
+        machine.ramdisk_with(folder, "work")
         jobs = {who: pool.submit(count, who, arguments, folder) for who, arguments in places.items()}
         results = {who: job.result() for who, job in jobs.items()}
     path = os.path.join(BUILD, "bench/linux.json")
