@@ -242,6 +242,22 @@ Message set_dom0(Options&, std::string_view text) {
     return result;
 }
 
+/// One of several parts of a value: name, name=BOOLEAN or no-name.
+struct Part {
+    std::string_view name;
+    bool on = true;
+    bool sound = true;
+};
+Part part_of(std::string_view word) {
+    if (auto equals = word.find('='); equals != word.npos) {
+        auto value = boolean(word.substr(equals + 1));
+        return {word.substr(0, equals), value.value_or(true), value.has_value()};
+    }
+    return word.starts_with("no-") ? Part{word.substr(3), false} : Part{word};
+}
+
+constexpr Message no_such_part = "has a part without effect here";
+
 Message set_iommu(Options& o, std::string_view text) {
     Message result = text.empty() ? malformed : fine;
     while (!text.empty()) {
@@ -250,18 +266,9 @@ Message set_iommu(Options& o, std::string_view text) {
             o.iommu = *value;
             continue;
         }
-        bool on = true;
-        auto name = word;
-        if (auto equals = word.find('='); equals != word.npos) {
-            auto value = boolean(word.substr(equals + 1));
-            name = word.substr(0, equals);
-            on = value.value_or(true);
-            if (!value)
-                result = malformed;
-        } else if (word.starts_with("no-")) {
-            name.remove_prefix(3);
-            on = false;
-        }
+        auto const [name, on, sound] = part_of(word);
+        if (!sound)
+            result = malformed;
         if (name == "required" || name == "force")
             o.iommu_required = on;
         else if (name == "verbose" || name == "debug")
@@ -269,7 +276,34 @@ Message set_iommu(Options& o, std::string_view text) {
         else if (name == "intremap")
             o.iommu_intremap = on;
         else
-            result = "has a part without effect here";
+            result = no_such_part;
+    }
+    return result;
+}
+
+Message set_defences(Options& o, std::string_view text) {
+    Message result = text.empty() ? malformed : fine;
+    while (!text.empty()) {
+        auto word = next_field(text, ',');
+        if (auto value = boolean(word)) {
+            o.defences.all = *value;
+            continue;
+        }
+        if (word == "bti-thunk=retpoline" || word == "bti-thunk=jmp") {
+            o.defences.retpolines = word.ends_with("retpoline");
+            continue;
+        }
+        auto const [name, on, sound] = part_of(word);
+        if (!sound)
+            result = malformed;
+        else if (name == "rsb")
+            o.defences.fill_return_stack = on;
+        else if (name == "md-clear" || name == "verw")
+            o.defences.clear_buffers = on;
+        else if (name == "ibpb")
+            o.defences.barrier_on_switch = on;
+        else
+            result = no_such_part;
     }
     return result;
 }
@@ -409,6 +443,12 @@ constexpr OptionRow table[] = {
      .help = "Extended processor state (AVX and later)",
      .bare = true,
      .parse = [](O& o, T v) { return set(o.xsave, v); }},
+    {.name = "spec-ctrl",
+     .form =
+         "BOOLEAN | bti-thunk=retpoline|jmp | [no-]rsb | [no-]verw | [no-]ibpb, comma-separated",
+     .help = "Defences against speculative execution",
+     .bare = true,
+     .parse = set_defences},
     {.name = "iommu",
      .form = "BOOLEAN | [no-]required | [no-]verbose | [no-]intremap, comma-separated",
      .help = "Use of the IOMMU",
@@ -432,7 +472,6 @@ constexpr OptionRow table[] = {
     {.name = "cpufreq", .form = "...", .help = "CPU frequency", .bare = true, .ignored = true},
     {.name = "cpuidle", .form = "...", .help = "CPU idle states", .bare = true, .ignored = true},
     {.name = "max_cstate", .form = "...", .help = "CPU idle states", .ignored = true},
-    {.name = "spec-ctrl", .form = "...", .help = "Side channels", .bare = true, .ignored = true},
     {.name = "xpti", .form = "...", .help = "Page-table isolation", .bare = true, .ignored = true},
     {.name = "pv-l1tf", .form = "...", .help = "L1TF mitigation", .bare = true, .ignored = true},
     {.name = "vga", .form = "...", .help = "Text or graphics mode", .ignored = true},

@@ -5,6 +5,7 @@
 #include "console/log.h"
 #include "console/uart.h"
 #include "cpu/crash.h"
+#include "cpu/speculation.h"
 #include "irq/nmi.h"
 
 #include <algorithm>
@@ -61,6 +62,7 @@ struct Options {
     ClockChoice clocksource = ClockChoice::automatic;
     std::optional<bool> x2apic; ///< unset: as the firmware says
     bool smep = true, smap = true, pcid = true, fsgsbase = true, xsave = true;
+    DefenceChoice defences;
     bool iommu = true, iommu_required = false, iommu_verbose = false, iommu_intremap = true;
 
     // Guests

@@ -405,9 +405,11 @@ struct IdleThread final : Thread {
 };
 constinit IdleThread idle_threads[max_cpus]{};
 constinit FeatureSwitches feature_switches{};
+constinit Defences defences{};
 
 void other_cpu_main() {
     enable_cpu_features(feature_switches, false);
+    apply_defences(defences, false);
     arch::fpu_initialise_cpu(feature_switches.xsave);
     load_address_space(idle_cr3());
     arch::apic_initialise_cpu(false);
@@ -416,6 +418,20 @@ void other_cpu_main() {
     scheduler_adopt_idle(idle_threads[cpu.id], cpu.idle_stack);
     set_online(cpu.id);
     idle_loop();
+}
+
+void take_defences(Told const& told) {
+    ProcessorFacts const facts = processor_facts();
+    defences = chosen_defences(facts, told.options.defences);
+    apply_defences(defences, true);
+    TextBuffer<128> text;
+    describe(text, defences);
+    log_info("speculation: defences:{}", text.view());
+    if (Exposure const exposure = exposure_of(facts); exposure.any()) {
+        TextBuffer<128> open;
+        describe(open, exposure);
+        log_warning("speculation: guests can read what is not theirs by:{}", open.view());
+    }
 }
 
 struct CpusReady {
@@ -633,6 +649,7 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
                         .fsgsbase = told.options.fsgsbase,
                         .xsave = told.options.xsave};
     enable_cpu_features(feature_switches, true);
+    take_defences(told);
     // Bits beyond the machine's width are reserved in an entry.
     forbid_device_frames(Mfn{uint64_t{1} << (physical_address_bits() - page_shift)},
                          Mfn{~uint64_t{0}});

@@ -13,11 +13,7 @@ extern "C" {
 struct ExceptionFixup {
     uint64_t faulting, resume;
 };
-struct SmapSite {
-    uint64_t address, operation;
-};
 extern ExceptionFixup const exception_table_start[], exception_table_end[];
-extern SmapSite const smap_sites_start[], smap_sites_end[];
 extern char guest_iret[];
 void guest_iret_fault(hearth::Registers& fault);
 bool resolve_guest_fault(uint64_t address, uint32_t error_code);
@@ -55,12 +51,6 @@ Cpu& this_cpu() {
 
 void bind_stack(uint64_t stack_end, Cpu& cpu) {
     *reinterpret_cast<Cpu**>(stack_end - STACK_CPU_OFFSET) = &cpu;
-}
-
-void enable_smap_sites(void (*patch)(uint64_t address, std::string_view code)) {
-    for (auto const* site = smap_sites_start; site < smap_sites_end; ++site)
-        patch(site->address, site->operation ? std::string_view{"\x0f\x01\xcb", 3}   // stac
-                                             : std::string_view{"\x0f\x01\xca", 3}); // clac
 }
 
 } // namespace hearth

@@ -1,24 +1,70 @@
 #include "cpu/features.h"
 
 #include "arch/intrinsics.h"
+#include "arch/x86/asm.h"
 #include "base/format.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
 #include "memory/tlb.h"
 
+#include <cstring>
+
+extern "C" {
+/// A place of the code, and SITE_*.
+struct CodeSite {
+    uint64_t address, kind;
+};
+extern CodeSite const code_sites_start[], code_sites_end[];
+extern char const __x86_indirect_thunk_r11[], retpoline[], retpoline_end[], verw_operand[];
+void fill_return_stack();
+}
+
 namespace hearth {
-void enable_smap_sites(void (*patch)(uint64_t address, std::string_view code));
 
 using namespace arch;
 
 namespace {
 
 constinit TextBuffer<128> names;
+constinit bool barrier_on_switch = false;
 
 void patch_code(uint64_t address, std::string_view code) {
     // SAFETY: text is mapped read-only; the direct map's alias of the same bytes is not. No other
     // CPU runs yet, and none of the sites is being executed.
     memcpy(direct<char>(image_physical(address)), code.data(), code.size());
+}
+
+void patch_sites(unsigned kind, std::string_view code) {
+    for (auto const* site = code_sites_start; site < code_sites_end; ++site)
+        if (site->kind == kind)
+            patch_code(site->address, code);
+}
+
+/// Code that ends in the distance to what it refers to.
+void patch_sites(unsigned kind, std::string_view opcode, void const* target) {
+    for (auto const* site = code_sites_start; site < code_sites_end; ++site) {
+        if (site->kind != kind)
+            continue;
+        uint64_t const end = site->address + opcode.size() + sizeof(int32_t);
+        auto const distance = static_cast<int32_t>(reinterpret_cast<uint64_t>(target) - end);
+        char code[8];
+        memcpy(code, opcode.data(), opcode.size());
+        memcpy(code + opcode.size(), &distance, sizeof distance);
+        patch_code(site->address, {code, opcode.size() + sizeof distance});
+    }
+}
+
+Vendor vendor() {
+    switch (cpuid(0).ebx) { // the first four letters
+    case 0x756e6547:
+        return Vendor::intel; // GenuineIntel
+    case 0x68747541:
+        return Vendor::amd; // AuthenticAMD
+    case 0x6f677948:
+        return Vendor::hygon; // HygonGenuine
+    default:
+        return Vendor::other;
+    }
 }
 
 } // namespace
@@ -38,8 +84,10 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     enable(leaf7.ecx & bit(2), cr4::umip, "UMIP");
     enable(leaf7.ebx & bit(0) && switches.fsgsbase, cr4::fsgsbase, "FSGSBASE");
     bool const smap = leaf7.ebx & bit(20) && switches.smap;
-    if (smap && first_cpu)
-        enable_smap_sites(patch_code);
+    if (smap && first_cpu) {
+        patch_sites(SITE_STAC, std::string_view{"\x0f\x01\xcb", 3});
+        patch_sites(SITE_CLAC, std::string_view{"\x0f\x01\xca", 3});
+    }
     enable(smap, cr4::smap, "SMAP");
     enable(leaf1.ecx & bit(26) && switches.xsave, 0, "XSAVE");
     enable(leaf1.ecx & bit(24), 0, "TSC-deadline");
@@ -51,6 +99,53 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     if (pcid && first_cpu)
         use_space_tags(leaf7.ebx & bit(10));
     write_msr(msr::pat, switches.pat);
+}
+
+ProcessorFacts processor_facts() {
+    auto const leaf = [](uint32_t number, uint32_t subleaf = 0) {
+        uint32_t const last = cpuid(number & 0x80000000).eax;
+        return last >= number ? cpuid(number, subleaf) : CpuidLeaf{};
+    };
+    CpuidLeaf const leaf7 = leaf(7);
+    CpuidLeaf const extended_21 = leaf(0x80000021);
+    ProcessorFacts facts{.vendor = vendor(),
+                         .signature = cpuid(1).eax,
+                         .leaf_7_ebx = leaf7.ebx,
+                         .leaf_7_edx = leaf7.edx,
+                         .leaf_7_2_edx = leaf7.eax >= 2 ? leaf(7, 2).edx : 0,
+                         .extended_8_ebx = leaf(0x80000008).ebx,
+                         .extended_21_eax = extended_21.eax,
+                         .extended_21_ecx = extended_21.ecx};
+    constexpr uint32_t has_arch_capabilities = 1u << 29;
+    if (leaf7.edx & has_arch_capabilities)
+        facts.arch_capabilities = read_msr(msr::arch_capabilities);
+    return facts;
+}
+
+void apply_defences(Defences const& d, bool first_cpu) {
+    constexpr uint64_t ibrs = bit(0), history_disable = bit(10), automatic_ibrs = bit(21);
+    if (d.restricted_branches && vendor() != Vendor::intel)
+        write_msr(msr::efer, read_msr(msr::efer) | automatic_ibrs);
+    else if (d.restricted_branches)
+        write_msr(msr::spec_ctrl, ibrs | (d.restricted_history ? history_disable : 0));
+    if (!first_cpu)
+        return;
+    barrier_on_switch = d.barrier_on_switch;
+    if (d.retpolines)
+        patch_code(reinterpret_cast<uint64_t>(__x86_indirect_thunk_r11),
+                   {retpoline, static_cast<size_t>(retpoline_end - retpoline)});
+    if (d.fill_return_stack)
+        patch_sites(SITE_FILL_RETURN_STACK, "\xe8", // call
+                    reinterpret_cast<void const*>(fill_return_stack));
+    if (d.clear_buffers)
+        patch_sites(SITE_CLEAR_BUFFERS, std::string_view{"\x0f\x00\x25", 3}, verw_operand);
+}
+
+void forget_predictions() {
+    if (!barrier_on_switch)
+        return;
+    write_msr(msr::pred_cmd, 1); // IBPB
+    fill_return_stack();
 }
 
 std::string_view enabled_features() { return names.view(); }

@@ -1,10 +1,19 @@
 // Turns on what the CPU has and Hearth uses.
 #pragma once
 
+#include "cpu/speculation.h"
+
 #include <cstdint>
 #include <string_view>
 
 namespace hearth {
+
+/// What the processor says of itself.
+ProcessorFacts processor_facts();
+/// On each CPU, early. The first patches the code, for all.
+void apply_defences(Defences const& defences, bool first_cpu);
+/// Between two domains on this CPU: what the one taught its predictors is forgotten.
+void forget_predictions();
 
 struct FeatureSwitches {
     uint64_t pat = 0; // what guests rely on page attributes to mean

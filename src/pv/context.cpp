@@ -5,6 +5,7 @@
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
 #include "cpu/cpu.h"
+#include "cpu/features.h"
 #include "domain/guest_memory.h"
 #include "memory/layout.h"
 #include "memory/tlb.h"
@@ -125,6 +126,7 @@ void PvVcpu::switch_in() {
     if (before != &domain) {
         domain.dirty_cpus.fetch_or(CpuMask::of(cpu_number).bits);
         space_owner[cpu_number] = &domain;
+        forget_predictions();
     }
     bool const still_here = loaded[cpu_number] == this && loaded_on == static_cast<int>(cpu_number);
     // Left loaded while the CPU was idle, unless it had to be given up meanwhile.

@@ -17,11 +17,11 @@ OTHER_VENDOR = "max,smap=off,vendor=GenuineIntel"
 PANIC = re.compile(r"PANIC|Panic on CPU|Hearth caused|stack trace:", re.I)
 
 
-def boot(name, cpus, case="", cpu="max,smap=off"):
+def boot(name, cpus, case="", cpu="max,smap=off", options=""):
     """What the machine says until it ends."""
     kernel = f"{machine.BUILD}/guests/{name}" + (f" case={case}" if case else "")
-    with new_machine(f"attack {name} {cpus} {case} {'intel' if 'vendor' in cpu else ''}", kernel=kernel, initrd="", disk="none", net="none",
-                     memory=512, cpus=cpus, cpu=cpu, cmdline=f"dom0_max_vcpus={VCPUS}", extra=["-no-reboot"]) as guest:
+    with new_machine(f"attack {name} {cpus} {case} {'intel' if 'vendor' in cpu else ''} {options}", kernel=kernel, initrd="", disk="none", net="none",
+                     memory=512, cpus=cpus, cpu=cpu, cmdline=f"dom0_max_vcpus={VCPUS} {options}", extra=["-no-reboot"]) as guest:
         guest.wait_end(timeout=180)
         assert not PANIC.search(guest.text), f"the hypervisor fell over {name} {case}:\n" + guest.text[-4000:]
         return guest.text
@@ -53,3 +53,9 @@ def test_attacks(name, cpus):
 
 def test_attacks_on_the_other_vendors_processor():
     check("entry", 2, cpu=OTHER_VENDOR)
+
+
+@pytest.mark.hearth_only
+@pytest.mark.parametrize("name", ["entry", "cpu"])
+def test_attacks_with_every_patch_of_the_entry_paths(name):
+    check(name, 2, options="spec-ctrl=bti-thunk=retpoline,rsb,verw")

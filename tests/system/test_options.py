@@ -88,6 +88,26 @@ def test_watchdog_finds_a_cpu_that_hangs(cpus):
         dom0.wait_for(r"Stopped; reset", timeout=10, fatal=None)
 
 
+def test_defences():
+    """Forced on, since no emulated processor needs them; the thunk is looked at, the rest runs."""
+    with stoppable("spec-ctrl=bti-thunk=retpoline,rsb,verw", 2) as (dom0, stop):
+        assert re.search(r"speculation: defences: retpolines return-stack VERW$", dom0.text, re.M)
+        dom0.check("i=0; while [ $i -lt 500 ]; do cat /proc/uptime >/dev/null; i=$((i + 1)); done")
+        stopped = stop()
+        thunk = stopped.read(Symbols().address("__x86_indirect_thunk_r11"), 18)
+        stopped.let_go()
+        assert thunk[0] == 0xE8 and thunk.endswith(b"\x4c\x89\x1c\x24\xc3\xcc")
+        assert dom0.poweroff() == 0
+
+
+def test_no_defences():
+    with stoppable("spec-ctrl=no") as (dom0, stop):
+        assert re.search(r"speculation: defences: none$", dom0.text, re.M)
+        stopped = stop()
+        assert stopped.read(Symbols().address("__x86_indirect_thunk_r11"), 3) == b"\x41\xff\xe3"
+        stopped.let_go()
+
+
 def send_nmi(stop):
     stopped = stop()
     stopped.monitor("nmi")

@@ -157,6 +157,21 @@ TEST(CommandLine, Consoles) {
     EXPECT_EQ(report.warnings.size(), 2u);
 }
 
+TEST(CommandLine, DefencesAgainstSpeculation) {
+    auto const defences = [](std::string_view line) { return parsed(line).defences; };
+    EXPECT_FALSE(defences("").all || defences("").retpolines);
+    EXPECT_EQ(defences("no-spec-ctrl").all, false);
+    EXPECT_EQ(defences("spec-ctrl=on").all, true);
+    EXPECT_EQ(defences("spec-ctrl=bti-thunk=jmp,no-rsb").retpolines, false);
+    EXPECT_EQ(defences("spec-ctrl=bti-thunk=retpoline,rsb=1").retpolines, true);
+    EXPECT_EQ(defences("spec-ctrl=no-rsb").fill_return_stack, false);
+    EXPECT_EQ(defences("spec-ctrl=md-clear=yes").clear_buffers, true);
+    EXPECT_EQ(defences("spec-ctrl=ibpb=off").barrier_on_switch, false);
+    EXPECT_EQ(warnings("spec-ctrl=l1d-flush").size(), 1u);
+    EXPECT_EQ(warnings("spec-ctrl=rsb=perhaps").size(), 1u);
+    EXPECT_EQ(warnings("spec-ctrl=bti-thunk=prayer").size(), 1u);
+}
+
 TEST(CommandLine, TheRest) {
     auto o = parsed(
         "mem=2G maxcpus=4 reboot=acpi,kbd watchdog_timeout=9 nmi=fatal clocksource=hpet "

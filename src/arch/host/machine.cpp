@@ -191,4 +191,5 @@ void out32(uint16_t, uint32_t) {}
 
 namespace hearth {
 unsigned physical_address_bits() { return 46; }
+void forget_predictions() {}
 } // namespace hearth

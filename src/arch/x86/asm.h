@@ -25,4 +25,10 @@
 #define WAY_SYSRET 1
 #define WAY_IRET 2
 
+/* What may have to stand at a place of the code. */
+#define SITE_CLAC 0
+#define SITE_STAC 1
+#define SITE_FILL_RETURN_STACK 2
+#define SITE_CLEAR_BUFFERS 3
+
 #define MAX_CPUS 64

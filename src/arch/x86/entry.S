@@ -27,13 +27,25 @@
 /* From a frame at the top of a vCPU's stack: that vCPU. */
 #define FRAME_VCPU (FRAME_SIZE + STACK_RESERVED - STACK_THREAD_OFFSET)
 
-// SMAP: a guest's AC flag survives an IDT entry. Three bytes of nop become CLAC or STAC where SMAP exists.
-        .macro SMAP_SITE operation
-779:    nopl    (%rax)
-        .pushsection .smap_sites, "a"
+// Places where something else stands on processors that need it: cpu/features.cpp writes it there at start-up.
+        .macro SITE kind, nop:vararg
+779:    .byte   \nop
+        .pushsection .code_sites, "a"
         .quad   779b
-        .quad   \operation
+        .quad   \kind
         .popsection
+        .endm
+// SMAP: a guest's AC flag survives an IDT entry.
+        .macro SMAP_SITE kind
+        SITE    \kind, 0x0f, 0x1f, 0x00
+        .endm
+// Behind the saved registers, before the first `ret`.
+        .macro ENTRY_SITE
+        SITE    SITE_FILL_RETURN_STACK, 0x0f, 0x1f, 0x44, 0x00, 0x00
+        .endm
+// The last access to memory before a guest. VERW changes but ZF, which the guest's flags replace.
+        .macro EXIT_SITE
+        SITE    SITE_CLEAR_BUFFERS, 0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00
         .endm
 
         .macro SAVE_REGISTERS
@@ -99,7 +111,8 @@ vector_stubs:
 
 exception_entry:
         SAVE_REGISTERS
-        SMAP_SITE 0
+        ENTRY_SITE
+        SMAP_SITE SITE_CLAC
         cld
         mov     %rsp, %rdi
         testb   $3, FRAME_CS(%rsp)
@@ -112,7 +125,8 @@ exception_entry:
 
 interrupt_entry:
         SAVE_REGISTERS
-        SMAP_SITE 0
+        ENTRY_SITE
+        SMAP_SITE SITE_CLAC
         cld
         xor     %ebp, %ebp
         mov     %rsp, %rdi
@@ -122,12 +136,14 @@ interrupt_entry:
 return_to_hypervisor:
         RESTORE_REGISTERS
         add     $8, %rsp
+        EXIT_SITE                       // an NMI goes back to a guest this way
         iretq
 
 // NMI, #DF, #MC: on an IST stack, whatever was interrupted.
 paranoid_entry:
         SAVE_REGISTERS
-        SMAP_SITE 0
+        ENTRY_SITE
+        SMAP_SITE SITE_CLAC
         cld
         xor     %ebp, %ebp
         mov     %rsp, %rdi
@@ -138,7 +154,8 @@ paranoid_entry:
 // is still the guest's. One from a guest moves to the vCPU's stack.
 debug_entry:
         SAVE_REGISTERS
-        SMAP_SITE 0
+        ENTRY_SITE
+        SMAP_SITE SITE_CLAC
         cld
         xor     %ebp, %ebp
         mov     %rsp, %rdi
@@ -168,7 +185,7 @@ return_to_guest:
         jnz     1f
         RESTORE_REGISTERS
         add     $8, %rsp
-        jmp     guest_iret
+        jmp     return_by_iret
 1:      mov     FRAME_R15(%rsp), %r15
         mov     FRAME_R14(%rsp), %r14
         mov     FRAME_R13(%rsp), %r13
@@ -186,6 +203,7 @@ return_by_sysret:
         mov     FRAME_RIP(%rsp), %rcx
         mov     FRAME_RFLAGS(%rsp), %r11
         mov     FRAME_RSP(%rsp), %rsp
+        EXIT_SITE
         sysretq
 
 // `syscall`: rcx holds rip, r11 rflags; nothing was saved. Each CPU has its own stub, since there is no register left
@@ -248,6 +266,7 @@ syscall_entry:
         push    %r10
         push    %r11
         sub     $FRAME_R11, %rsp
+        ENTRY_SITE
         mov     %rsp, %rdi
         mov     FRAME_VCPU(%rsp), %rsi
         call    guest_syscall           // rax: the guest's; dl: the way back
@@ -265,6 +284,8 @@ syscall_entry:
         pop     %rsi
         pop     %rdi
         add     $8, %rsp
+return_by_iret:
+        EXIT_SITE
         .globl guest_iret
 guest_iret:
         iretq
@@ -280,6 +301,7 @@ guest_iret:
 
 syscall32_entry:
         SAVE_REGISTERS
+        ENTRY_SITE
         xor     %ebp, %ebp
         mov     %rsp, %rdi
         call    guest_syscall32
@@ -300,12 +322,49 @@ sysenter_entry:
         push    $0
         movl    $0x102, 4(%rsp)
         SAVE_REGISTERS
-        SMAP_SITE 0
+        ENTRY_SITE
+        SMAP_SITE SITE_CLAC
         cld
         xor     %ebp, %ebp
         mov     %rsp, %rdi
         call    guest_sysenter
         jmp     return_to_guest
+
+// As many calls as a processor remembers returns of: what it predicts from now on are the traps behind them.
+        .globl fill_return_stack
+fill_return_stack:
+        .rept   32
+        call    1f
+        int3
+1:
+        .endr
+        add     $32 * 8, %rsp
+        ret
+
+// Where the compiler has indirect branches go. On processors whose predictions a guest could train, `retpoline` stands
+// here instead: the branch is a return, predicted to go to a loop that leads nowhere.
+        .balign 32
+        .globl __x86_indirect_thunk_r11
+__x86_indirect_thunk_r11:
+        jmp     *%r11
+        int3
+        .balign 32, 0xcc
+        .pushsection .rodata
+        .globl retpoline, retpoline_end
+retpoline:
+        call    2f
+1:      pause
+        lfence
+        jmp     1b
+2:      mov     %r11, (%rsp)
+        ret
+        int3
+retpoline_end:
+        .globl verw_operand
+        .balign 2
+verw_operand:
+        .word   HYPERVISOR_DS
+        .popsection
 
 // void switch_stacks(uint64_t* save_rsp, uint64_t load_rsp): callee-saved registers only; a C++ call preserves no more.
         .globl switch_stacks
@@ -339,11 +398,11 @@ thread_start:
         .globl copy_guest
 copy_guest:
         mov     %rdx, %rcx
-        SMAP_SITE 1
+        SMAP_SITE SITE_STAC
         cmp     $16, %rdx
         jae     2f
 780:    rep movsb
-781:    SMAP_SITE 0
+781:    SMAP_SITE SITE_CLAC
         mov     %rcx, %rax
         ret
 2:      shr     $3, %rcx
@@ -362,9 +421,9 @@ copy_guest:
         .macro COPY_GUEST name, operation
         .globl copy_guest_\name
 copy_guest_\name:
-        SMAP_SITE 1
+        SMAP_SITE SITE_STAC
 780:    rep \operation
-781:    SMAP_SITE 0
+781:    SMAP_SITE SITE_CLAC
         ret
         .pushsection .exception_table, "a"
         .quad   780b, 781b
@@ -377,7 +436,7 @@ copy_guest_\name:
         .globl compare_exchange_guest
 compare_exchange_guest:
         mov     (%rsi), %rax
-        SMAP_SITE 1
+        SMAP_SITE SITE_STAC
         cmp     $8, %ecx
         je      8f
         cmp     $4, %ecx
@@ -392,11 +451,11 @@ compare_exchange_guest:
 4:      lock cmpxchgl %edx, (%rdi)
         jmp     9f
 8:      lock cmpxchgq %rdx, (%rdi)
-9:      SMAP_SITE 0
+9:      SMAP_SITE SITE_CLAC
         mov     %rax, (%rsi)
         mov     $1, %eax
         ret
-790:    SMAP_SITE 0
+790:    SMAP_SITE SITE_CLAC
         xor     %eax, %eax
         ret
         .pushsection .exception_table, "a"
