@@ -31,11 +31,16 @@ def create(dom0, name, **options):
     heard(dom0, name, "guest:/# ")
 
 
+def hear(dom0, name):
+    """Hears a guest's console from now on. Straight from the daemon's terminal: xl console takes no input from anything but a terminal of its own."""
+    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; (cat $tty >>/tmp/{name}.out 2>/dev/null &)")
+
+
 def listen(dom0, name):
-    """Lets a paused guest run, and hears its console from there on. Straight from the daemon's terminal: xl console takes no
-    input from anything but a terminal of its own."""
-    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; "
-               f"(cat $tty >/tmp/{name}.out 2>/dev/null &); xl unpause {name}")
+    """Lets a paused guest run, and hears its console from there on."""
+    dom0.check(f"rm -f /tmp/{name}.out")
+    hear(dom0, name)
+    dom0.check(f"xl unpause {name}")
 
 
 def heard(dom0, name, what, seconds=120, since="guest: up"):

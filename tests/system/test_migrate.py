@@ -3,7 +3,7 @@ import re
 
 import pytest
 from conftest import complaints, new_machine
-from guests import DEVICES, configure, create, domains, free_pages, in_guest
+from guests import DEVICES, configure, create, domains, free_pages, hear, in_guest
 
 # What the guest does all the while. Each notes in /tmp/wrong what is wrong: memory that must stay as it was while other memory is
 # written anew, a disk that must say what was written to it, a clock that must not go back; and a stream that must arrive whole.
@@ -60,20 +60,16 @@ def dom0(slow):
         yield booted
 
 
-def listen(dom0, name):
-    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; (cat $tty >>/tmp/{name}.out 2>/dev/null &)")
-
-
 def migrate(dom0, name):
     """To this same machine: the toolstack's other end is a command of its own here."""
     dom0.check(f"xl migrate -s '' {name} 'xl migrate-receive' >/tmp/migrate.log 2>&1 || {{ cat /tmp/migrate.log; false; }}", timeout=400)
-    listen(dom0, name)
+    hear(dom0, name)
 
 
 def save_and_restore(dom0, name):
     dom0.check(f"xl save {name} /tmp/{name}.save >/tmp/save.log 2>&1 && xl restore /tmp/{name}.save >>/tmp/save.log 2>&1 || "
                "{ cat /tmp/save.log; false; }", timeout=400)
-    listen(dom0, name)
+    hear(dom0, name)
 
 
 def rates(dom0):
