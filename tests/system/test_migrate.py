@@ -7,13 +7,13 @@ from guests import DEVICES, configure, create, domains, free_pages, hear, in_gue
 
 # What the guest does all the while. Each notes in /tmp/wrong what is wrong: memory that must stay as it was while other memory is
 # written anew, a disk that must say what was written to it, a clock that must not go back; and a stream that must arrive whole.
-# The first 64 KiB of the disk are this text.
+# The first 64 KiB of the disk are this text. A read of random numbers ends early when the guest freezes its processes to be moved: hence the full blocks.
 LOAD = """
 memory() {
-    dd if=/dev/urandom of=/tmp/kept bs=64k count=32 2>/dev/null
+    dd if=/dev/urandom of=/tmp/kept bs=64k count=32 iflag=fullblock 2>/dev/null
     sum=$(sha1sum </tmp/kept)
     while [ ! -e /tmp/stop ]; do
-        for part in 1 2 3; do dd if=/dev/urandom of=/tmp/part.$part bs=64k count=2 2>/dev/null; sha1sum /tmp/part.$part >/tmp/sum.$part; done
+        for part in 1 2 3; do dd if=/dev/urandom of=/tmp/part.$part bs=64k count=2 iflag=fullblock 2>/dev/null; sha1sum /tmp/part.$part >/tmp/sum.$part; done
         for part in 1 2 3; do sha1sum -cs /tmp/sum.$part || echo part $part >>/tmp/wrong; done
         [ "$(sha1sum </tmp/kept)" = "$sum" ] || echo memory >>/tmp/wrong
         echo memory >>/tmp/rounds
@@ -24,7 +24,7 @@ disk() {
     n=0
     while [ ! -e /tmp/stop ]; do
         n=$((n % 64 + 1))
-        dd if=/dev/urandom of=/tmp/block bs=64k count=1 2>/dev/null
+        dd if=/dev/urandom of=/tmp/block bs=64k count=1 iflag=fullblock 2>/dev/null
         dd if=/tmp/block of=/dev/xvda bs=64k seek=$n oflag=direct conv=notrunc 2>/dev/null || echo write >>/tmp/wrong
         dd if=/dev/xvda bs=64k skip=$n count=1 iflag=direct 2>/dev/null | cmp -s - /tmp/block || echo disk >>/tmp/wrong
         echo disk >>/tmp/rounds
