@@ -1,6 +1,8 @@
 // Which defences a processor needs.
 #include "cpu/speculation.h"
 
+#include "processors.h"
+
 #include <gtest/gtest.h>
 
 #include <string>
@@ -116,6 +118,24 @@ TEST(Speculation, TheCommandLineOverrides) {
               " return-stack IBPB VERW");
     EXPECT_EQ(names(chosen_defences(amd(0x870f10, 0), {.barrier_on_switch = true})), " retpolines")
         << "a barrier that is not there";
+}
+
+// Real processors: what must hold for each of them, whatever it is.
+TEST(Speculation, NoRealProcessorIsLeftWithoutADefenceThatItHas) {
+    for (Processor const& processor : processors) {
+        SCOPED_TRACE(processor.name);
+        ProcessorFacts const& facts = processor.facts;
+        Defences const d = defences_of(facts);
+        EXPECT_TRUE(d.retpolines || d.restricted_branches);
+        EXPECT_TRUE(d.barrier_on_switch || exposure_of(facts).no_barrier);
+        EXPECT_NE(d.fill_return_stack, (facts.leaf_7_ebx & smep) != 0);
+        EXPECT_FALSE(d.clear_buffers && exposure_of(facts).buffers);
+        if (facts.vendor != Vendor::intel)
+            EXPECT_FALSE(exposure_of(facts).meltdown || exposure_of(facts).l1_terminal_fault);
+        else if (!(facts.arch_capabilities & 1))
+            EXPECT_TRUE(exposure_of(facts).meltdown);
+    }
+    EXPECT_GE(std::size(processors), 20u);
 }
 
 } // namespace
