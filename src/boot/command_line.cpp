@@ -286,7 +286,7 @@ Message set_defences(Options& o, std::string_view text) {
     while (!text.empty()) {
         auto word = next_field(text, ',');
         if (auto value = boolean(word)) {
-            o.defences.all = *value;
+            o.defences.all = value;
             continue;
         }
         if (word == "bti-thunk=retpoline" || word == "bti-thunk=jmp") {
