@@ -132,19 +132,11 @@ void deliver_event(PvVcpu& vcpu) {
         enter(vcpu, vcpu.event_callback.address, true);
 }
 
-namespace {
-[[gnu::noinline]] void deliver_nmi(PvVcpu& vcpu) {
-    TrapHandler const& handler = vcpu.nmi_handler();
-    if (handler.address == 0)
-        return;
-    vcpu.nmi_pending = false;
-    enter(vcpu, handler.address, handler.masks_events());
-}
-} // namespace
-
 void deliver_pending(PvVcpu& vcpu) {
-    if (vcpu.nmi_pending) [[unlikely]]
-        deliver_nmi(vcpu);
+    if (vcpu.nmi_pending && vcpu.nmi_handler().address) [[unlikely]] {
+        vcpu.nmi_pending = false;
+        deliver_trap(vcpu, Vector::nmi);
+    }
     if (vcpu.upcall_due())
         deliver_event(vcpu);
 }

@@ -13,8 +13,8 @@ constexpr unsigned reg_id = 0x20, reg_task_priority = 0x80, reg_eoi = 0xb0, reg_
                    reg_timer_divide = 0x3e0;
 constexpr uint32_t lvt_masked = 1u << 16, lvt_nmi = 4u << 8;
 constexpr uint32_t lvt_tsc_deadline = 2u << 17;
-constexpr uint32_t icr_init = 0x4500, icr_startup = 0x4600, icr_nmi = 0x4400, icr_self = 1u << 18,
-                   icr_pending = 1u << 12;
+constexpr uint32_t icr_init = 0x4500, icr_startup = 0x4600, icr_nmi = 0x4400, icr_fixed = 0x4000,
+                   icr_self = 1u << 18, icr_pending = 1u << 12;
 
 constinit uint32_t volatile* mmio = nullptr;
 constinit bool x2apic = false;
@@ -30,14 +30,18 @@ void write(unsigned reg, uint32_t value) {
         mmio[reg / 4] = value;
 }
 
+void wait_until_sent() {
+    while (mmio[reg_icr_low / 4] & icr_pending)
+        pause();
+}
+
 void send_command(uint32_t target, uint32_t command) {
     if (x2apic) {
         asm volatile("mfence; lfence" : : : "memory"); // x2APIC writes are not serialising
         write_msr(0x800 + reg_icr_low / 16, uint64_t{target} << 32 | command);
         return;
     }
-    while (mmio[reg_icr_low / 4] & icr_pending)
-        pause();
+    wait_until_sent();
     mmio[reg_icr_high / 4] = target << 24;
     mmio[reg_icr_low / 4] = command;
 }
@@ -74,21 +78,17 @@ void apic_initialise_cpu(bool takes_nmi_line) {
 }
 
 uint32_t apic_id() { return x2apic ? read(reg_id) : read(reg_id) >> 24; }
-void apic_send(uint32_t target, uint8_t vector) { send_command(target, 0x4000u | vector); }
+void apic_send(uint32_t target, uint8_t vector) { send_command(target, icr_fixed | vector); }
 void apic_send_init(uint32_t target) { send_command(target, icr_init); }
 void apic_send_startup(uint32_t target, uint8_t page) { send_command(target, icr_startup | page); }
 void apic_send_nmi(uint32_t target) { send_command(target, icr_nmi); }
 void apic_send_self_from_nmi(uint8_t vector) {
     if (x2apic)
-        return write_msr(0x800 + reg_icr_low / 16, icr_self | 0x4000u | vector);
+        return write_msr(0x800 + reg_icr_low / 16, icr_self | icr_fixed | vector);
     // A shorthand does not use the high half, which the interrupted code may have written.
-    auto const wait = [] {
-        while (mmio[reg_icr_low / 4] & icr_pending)
-            pause();
-    };
-    wait();
-    mmio[reg_icr_low / 4] = icr_self | 0x4000u | vector;
-    wait();
+    wait_until_sent();
+    mmio[reg_icr_low / 4] = icr_self | icr_fixed | vector;
+    wait_until_sent();
 }
 void apic_end_of_interrupt() { write(reg_eoi, 0); }
 
