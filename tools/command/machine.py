@@ -8,8 +8,10 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -133,6 +135,9 @@ class Machine:
             self.options["extra"] = [*self.options.get("extra", ()), *guests_disk(self.state)]
         self.options["extra"] = [*self.options.get("extra", ()), *debian_disks(self.debian_guests)]
         self.log = open(self.log_path, "w", encoding="utf-8", errors="replace") if self.log_path else None
+        return self.launch()
+
+    def launch(self):
         ours, theirs = socket.socketpair()
         command = qemu_command(**self.options)
         command += ["-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial"]
@@ -219,7 +224,16 @@ class Machine:
 
     def wait_ready(self, timeout=240):
         """Waits for Domain 0's shell and makes it quiet."""
-        self.wait_for(re.escape(READY), timeout)
+        try:
+            self.wait_for(re.escape(READY), timeout)
+        except MachineError as failure:
+            if self.process.poll() != -signal.SIGSEGV:
+                raise
+            # QEMU 7.2 itself: one CPU uses a device's memory while another moves devices about, as at the probing of PCI.
+            print(f"QEMU crashed, and is started once more: {failure}", file=sys.stderr)
+            self.line.close()
+            self.text, self.position = "", 0
+            self.launch().wait_for(re.escape(READY), timeout)
         # The prompt comes last; a kernel message may hide it, so this wait may also run out.
         with contextlib.suppress(MachineError):
             self.wait_for(r"[#$] \Z", timeout=10)
