@@ -14,7 +14,8 @@ using namespace guest;
 using namespace hearth::abi;
 
 extern "C" {
-extern char breakpoint_entry[], upcall_entry[];
+extern char breakpoint_entry[], upcall_entry[], system_call_entry[];
+void run_user(uint64_t* counts, unsigned count);
 extern SharedInfo volatile shared_page;
 extern uint64_t volatile upcalls;
 }
@@ -34,7 +35,63 @@ breakpoint_entry:
         push    %rax
         mov     $23, %eax
         syscall
+// To user mode, which makes system calls until it has timed as many as it is asked for; the last
+// one, of number 0, comes back here.
+run_user:
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        mov     %rsp, kernel_stack_pointer(%rip)
+        push    $0xe02b
+        push    $0
+        push    $0x202
+        push    $0xe033
+        lea     user_code(%rip), %rax
+        push    %rax
+        push    $0
+        push    %rcx
+        push    %r11
+        push    %rax
+        mov     $23, %eax
+        syscall
+user_code:
+        rdtsc
+        mov     %eax, %ebx
+        mov     $1, %eax
+        syscall
+        rdtsc
+        sub     %ebx, %eax
+        mov     %rax, (%rdi)
+        add     $8, %rdi
+        dec     %esi
+        jnz     user_code
+        xor     %eax, %eax
+        syscall
+system_call_entry:
+        pop     %rcx
+        pop     %r11
+        test    %eax, %eax
+        jz      1f
+        push    $0
+        push    %rcx
+        push    %r11
+        push    %rax
+        mov     $23, %eax
+        syscall
+1:      mov     kernel_stack_pointer(%rip), %rsp
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        ret
         .bss
+kernel_stack_pointer:
+        .skip   8
         .balign 4096
 shared_page:
         .skip   4096
@@ -62,6 +119,14 @@ uint64_t median(uint64_t (&counts)[repetitions]) {
     return counts[repetitions / 2];
 }
 
+void print_median(char const* name, uint64_t (&counts)[repetitions]) {
+    print("PATH ");
+    print(name);
+    print(": ");
+    print_number(static_cast<int64_t>(median(counts)));
+    print("\n");
+}
+
 /// Times the path, whose every run must give what is expected; `afterwards` is not counted.
 template <class Path, class Afterwards>
 void measure(char const* name, Path path, int64_t expected, Afterwards afterwards) {
@@ -73,11 +138,7 @@ void measure(char const* name, Path path, int64_t expected, Afterwards afterward
         EXPECT(result == expected);
         afterwards();
     }
-    print("PATH ");
-    print(name);
-    print(": ");
-    print_number(static_cast<int64_t>(median(counts)));
-    print("\n");
+    print_median(name, counts);
 }
 template <class Path>
 void measure(char const* name, Path path, int64_t expected = 0) {
@@ -203,6 +264,21 @@ void exceptions() {
     });
 }
 
+/// From user mode to the kernel's callback, and back by the iret hypercall. Both modes have the
+/// same tables.
+void user_mode() {
+    uint64_t const root = mfn_of(reinterpret_cast<void*>(start_info->page_table_base));
+    EXPECT(Prepared(MmuExtCommand::new_user_baseptr, root).call() == 0);
+    CallbackRegister const callback{static_cast<uint16_t>(CallbackType::syscall), 0, 0,
+                                    reinterpret_cast<uint64_t>(system_call_entry)};
+    EXPECT(hypercall(Hypercall::callback_op,
+                     static_cast<uint64_t>(CallbackOperation::register_callback), &callback) == 0);
+    EXPECT(hypercall(Hypercall::stack_switch, 0xe02b, static_cast<char*>(page()) + page_size) == 0);
+    uint64_t counts[repetitions];
+    run_user(counts, repetitions);
+    print_median("system call of user mode, and iret", counts);
+}
+
 /// A port of ours that is connected to another one of ours.
 uint32_t connected_port() {
     AllocUnbound unbound{domid_self, domid_self, 0};
@@ -306,6 +382,7 @@ void guest_main() {
     tables();
     address_spaces();
     exceptions();
+    user_mode();
     events();
     scheduling();
     processor_state();

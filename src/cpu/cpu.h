@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/mask.h"
+#include "memory/loaded_space.h"
 
 #include <cstdint>
 
@@ -18,6 +19,7 @@ struct Cpu {
     uint64_t held_ranks;     // of the locks that it holds; see cpu.cpp
     uint64_t idle_stack;     // lowest address of the stack that it started on
     uint64_t stack_top_word; // where sysenter finds the running vCPU's stack
+    LoadedSpace space;
 };
 
 Cpu& this_cpu();

@@ -12,16 +12,6 @@ namespace {
 
 constinit std::atomic<uint64_t> stale_clock{1};
 
-constexpr unsigned tags = 3; // of SpaceTag
-
-/// What a CPU's TLB may hold.
-struct alignas(64) LastFlush {
-    std::atomic<uint64_t> clock{0}; ///< nothing older than this
-    uint64_t cr3 = 0;               ///< the loaded address space, without its tag
-    SpaceTag tag = SpaceTag::none;
-    uint64_t kept[tags]{}; ///< whose translations a tag may be loaded with again; 0: nobody's
-};
-constinit LastFlush last_flush[max_cpus];
 constinit bool invalidates_by_tag = false;
 
 /// One request at a time: which CPUs have yet to serve it, and what it asks.
@@ -44,7 +34,7 @@ void flush_here(Flush const& what) {
     case FlushKind::page:
         return flush_local_page(what.address);
     case FlushKind::evict:
-        if (last_flush[this_cpu_id()].cr3 == what.address)
+        if (this_cpu().space.cr3 == what.address)
             load_address_space(idle_cr3());
     }
 }
@@ -52,7 +42,7 @@ void flush_here(Flush const& what) {
 CpuMask holders_of(uint64_t cr3) {
     CpuMask holders;
     online_cpus().each([&](unsigned cpu) {
-        if (std::atomic_ref{last_flush[cpu].cr3}.load(std::memory_order_acquire) == cr3)
+        if (std::atomic_ref{cpu_block(cpu).space.cr3}.load(std::memory_order_acquire) == cr3)
             holders = holders | CpuMask::of(cpu);
     });
     return holders;
@@ -85,28 +75,34 @@ void use_space_tags(bool invpcid) {
     invalidates_by_tag = invpcid;
 }
 
-void load_address_space(uint64_t cr3, SpaceTag tag) {
-    LastFlush& mine = last_flush[this_cpu_id()];
+namespace {
+/// Drops all of this CPU's translations with the tag that is loaded.
+void load_afresh(LoadedSpace& mine, uint64_t cr3, unsigned tag = 0) {
     uint64_t const now = stale_clock.load(std::memory_order_acquire);
     std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
-    if (space_tags_in_use) {
-        // What other tags have is not dropped now, but before it can be used again.
-        auto const index = static_cast<unsigned>(tag);
-        for (uint64_t& kept : mine.kept)
-            kept = 0;
-        mine.kept[index] = cr3;
-        mine.tag = tag;
-        arch::write_cr3(cr3 | index);
-    } else {
-        arch::write_cr3(cr3);
-    }
+    arch::write_cr3(cr3 | tag);
     mine.clock.store(now, std::memory_order_release);
 }
 
-void switch_address_space(uint64_t cr3, SpaceTag tag) {
+void load(LoadedSpace& mine, uint64_t cr3, SpaceTag tag) {
     if (!space_tags_in_use)
-        return load_address_space(cr3, tag);
-    LastFlush& mine = last_flush[this_cpu_id()];
+        return load_afresh(mine, cr3);
+    // What other tags have is not dropped now, but before it can be used again.
+    for (uint64_t& kept : mine.kept)
+        kept = 0;
+    auto const index = static_cast<unsigned>(tag);
+    mine.kept[index] = cr3;
+    mine.tag = tag;
+    load_afresh(mine, cr3, index);
+}
+} // namespace
+
+void load_address_space(uint64_t cr3, SpaceTag tag) { load(this_cpu().space, cr3, tag); }
+
+void switch_address_space(uint64_t cr3, SpaceTag tag) {
+    LoadedSpace& mine = this_cpu().space;
+    if (!space_tags_in_use)
+        return load_afresh(mine, cr3);
     auto const index = static_cast<unsigned>(tag);
     bool const keeps = std::exchange(mine.kept[index], cr3) == cr3;
     std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
@@ -115,7 +111,7 @@ void switch_address_space(uint64_t cr3, SpaceTag tag) {
     arch::write_cr3(cr3 | index | (keeps ? arch::cr3::no_flush : 0));
 }
 
-uint64_t loaded_address_space() { return last_flush[this_cpu_id()].cr3; }
+uint64_t loaded_address_space() { return this_cpu().space.cr3; }
 
 bool is_loaded_anywhere(uint64_t cr3) { return !holders_of(cr3).empty(); }
 
@@ -125,8 +121,8 @@ void evict_address_space(uint64_t cr3) {
 }
 
 void flush_page_of_other_tags(uint64_t address) {
-    LastFlush& mine = last_flush[this_cpu_id()];
-    for (unsigned tag = 1; tag < tags; ++tag) {
+    LoadedSpace& mine = this_cpu().space;
+    for (unsigned tag = 1; tag < space_tags; ++tag) {
         if (mine.kept[tag] == 0 || tag == static_cast<unsigned>(mine.tag))
             continue;
         if (invalidates_by_tag)
@@ -137,14 +133,14 @@ void flush_page_of_other_tags(uint64_t address) {
 }
 
 void flush_local_tlb() {
-    LastFlush const& mine = last_flush[this_cpu_id()];
-    load_address_space(mine.cr3, mine.tag);
+    LoadedSpace& mine = this_cpu().space;
+    load(mine, mine.cr3, mine.tag);
 }
 
 void flush_stale_translations(uint64_t stamp, CpuMask cpus) {
     CpuMask needed;
     (cpus & online_cpus()).each([&](unsigned cpu) {
-        if (last_flush[cpu].clock.load(std::memory_order_acquire) <= stamp)
+        if (cpu_block(cpu).space.clock.load(std::memory_order_acquire) <= stamp)
             needed = needed | CpuMask::of(cpu);
     });
     if (stamp != 0 && !needed.empty())

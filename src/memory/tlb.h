@@ -9,15 +9,12 @@
 #include "arch/intrinsics.h"
 #include "base/address.h"
 #include "cpu/mask.h"
+#include "memory/loaded_space.h"
 
 namespace hearth {
 
 /// Ticks the clock: the stamp to keep with a frame whose translations just became stale.
 uint64_t stale_from_now();
-/// What a CPU's translations are tagged with, where the processor can: a guest's kernel and its
-/// user processes have a tag each. The numbers are the processor's PCIDs. (Intel SDM vol. 3A,
-/// 4.10.1)
-enum class SpaceTag : uint8_t { none = 0, guest_kernel = 1, guest_user = 2 };
 /// From now on; CR4.PCIDE is set everywhere.
 void use_space_tags(bool invpcid);
 /// Loads CR3 and drops this CPU's translations of guest memory, whatever their tags.

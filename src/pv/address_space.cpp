@@ -10,10 +10,6 @@
 namespace hearth::pv {
 namespace {
 
-SpaceTag tag_of(PvVcpu const& vcpu) {
-    return vcpu.kernel_mode ? SpaceTag::guest_kernel : SpaceTag::guest_user;
-}
-
 /// Replaces a root that a vCPU holds by one for which a reference has been taken.
 void replace_root(Domain& domain, Mfn& root, Mfn table) {
     Mfn const old = std::exchange(root, table);
@@ -60,15 +56,10 @@ void load_active_space(PvVcpu& vcpu) {
         return load_address_space(idle_cr3());
     if (Shadow* const shadow = vcpu.domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
         return shadow->load(table);
-    load_address_space(address_of(table).raw(), tag_of(vcpu));
+    load_address_space(address_of(table).raw(), space_tag(vcpu.kernel_mode));
 }
 
-void switch_active_space(PvVcpu& vcpu) {
-    Mfn const table = vcpu.active_table();
-    if (table == invalid_mfn || vcpu.domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
-        return load_active_space(vcpu);
-    switch_address_space(address_of(table).raw(), tag_of(vcpu));
-}
+void load_active_space_slowly(PvVcpu& vcpu) { load_active_space(vcpu); }
 
 bool active_space_is_loaded(PvVcpu const& vcpu) {
     return !vcpu.domain.shadow.load(std::memory_order_acquire) &&
@@ -88,12 +79,6 @@ SpaceFault resolve_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code) {
     case Shadow::Fault::not_allowed:
         return {.resolved = false, .error_code = error_code | page_fault::present};
     }
-}
-
-void toggle_mode(PvVcpu& vcpu) {
-    vcpu.kernel_mode = !vcpu.kernel_mode;
-    arch::swap_gs();
-    switch_active_space(vcpu);
 }
 
 } // namespace hearth::pv

@@ -2,9 +2,11 @@
 // address.
 #pragma once
 
+#include "arch/intrinsics.h"
 #include "arch/paging_bits.h"
 #include "memory/direct_map.h"
 #include "memory/layout.h"
+#include "memory/tlb.h"
 #include "pv/page_type.h"
 #include "pv/vcpu.h"
 
@@ -53,11 +55,25 @@ inline Pte l2_entry_for(Mfn root, uint64_t address) {
 /// a hint.
 std::optional<Pte> peek_l1_entry(Mfn root, uint64_t address);
 
-/// Between the guest's kernel and user mode: address space and GS base.
-void toggle_mode(PvVcpu& vcpu);
+inline SpaceTag space_tag(bool kernel) {
+    return kernel ? SpaceTag::guest_kernel : SpaceTag::guest_user;
+}
 void load_active_space(PvVcpu& vcpu);
+/// The same for who calls it seldom, and saves no registers for it.
+[[gnu::cold, gnu::noinline, clang::preserve_most]] void load_active_space_slowly(PvVcpu& vcpu);
 /// The same for a vCPU whose other mode's space is loaded: translations may stay.
-void switch_active_space(PvVcpu& vcpu);
+[[gnu::always_inline]] inline void switch_active_space(PvVcpu& vcpu, bool kernel) {
+    Mfn const table = kernel ? vcpu.kernel_table : vcpu.user_table;
+    vcpu.kernel_mode = kernel;
+    if (table == invalid_mfn || vcpu.domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
+        return load_active_space_slowly(vcpu);
+    switch_address_space(address_of(table).raw(), space_tag(kernel));
+}
+/// To the guest's kernel from user mode, or the other way: address space and GS base.
+[[gnu::always_inline]] inline void enter_mode(PvVcpu& vcpu, bool kernel) {
+    switch_active_space(vcpu, kernel);
+    arch::swap_gs();
+}
 /// Certainly; with shadow page tables nothing is certain.
 bool active_space_is_loaded(PvVcpu const& vcpu);
 
@@ -68,15 +84,13 @@ class InKernelSpace {
     bool from_user_;
 
 public:
-    explicit InKernelSpace(PvVcpu& vcpu)
-        : vcpu_{vcpu}, from_user_{!std::exchange(vcpu.kernel_mode, true)} {
+    explicit InKernelSpace(PvVcpu& vcpu) : vcpu_{vcpu}, from_user_{!vcpu.kernel_mode} {
         if (from_user_)
-            switch_active_space(vcpu_);
+            switch_active_space(vcpu_, true);
     }
     ~InKernelSpace() {
-        vcpu_.kernel_mode = !from_user_;
         if (from_user_)
-            switch_active_space(vcpu_);
+            switch_active_space(vcpu_, false);
     }
     InKernelSpace(InKernelSpace const&) = delete;
     InKernelSpace& operator=(InKernelSpace const&) = delete;

@@ -64,14 +64,21 @@ template <bool was_user, size_t extra_words>
     crash_domain(vcpu.domain, "no room on the kernel's stack for an exception frame");
 }
 
+/// Leaves what the guest was doing on its kernel's stack. False: that cannot take it, and the guest
+/// has crashed.
 template <bool was_user, size_t extra_words>
-[[gnu::noinline]] void enter_from(PvVcpu& vcpu, uint64_t handler, bool masks_events,
-                                  std::array<uint64_t, extra_words> const& extra) {
-    Registers& r = vcpu.registers();
+[[gnu::always_inline]] inline bool leave(PvVcpu& vcpu, Registers& r,
+                                         std::array<uint64_t, extra_words> const& extra) {
     if constexpr (was_user)
-        toggle_mode(vcpu);
-    if (!push_frame<was_user>(vcpu, r, extra)) [[unlikely]]
-        return crash_without_stack(vcpu);
+        enter_mode(vcpu, true);
+    if (!push_frame<was_user>(vcpu, r, extra)) [[unlikely]] {
+        crash_without_stack(vcpu);
+        return false;
+    }
+    return true;
+}
+[[gnu::always_inline]] inline void go_to(PvVcpu& vcpu, Registers& r, uint64_t handler,
+                                         bool masks_events) {
     if (masks_events)
         vcpu.info->upcall_mask = 1;
     r.rip = handler;
@@ -80,6 +87,14 @@ template <bool was_user, size_t extra_words>
     r.rflags &= ~cleared_on_entry;
     // rcx and r11 are on the stack: the quick way out may spoil them.
     r.vector = ENTERED_BY_SYSCALL;
+}
+
+template <bool was_user, size_t extra_words>
+[[gnu::noinline]] void enter_from(PvVcpu& vcpu, uint64_t handler, bool masks_events,
+                                  std::array<uint64_t, extra_words> const& extra) {
+    Registers& r = vcpu.registers();
+    if (leave<was_user>(vcpu, r, extra)) [[likely]]
+        go_to(vcpu, r, handler, masks_events);
 }
 
 template <size_t extra_words = 0>
@@ -118,6 +133,11 @@ void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector) {
 
 void deliver_callback(PvVcpu& vcpu, Handler const& handler) {
     enter(vcpu, handler.address, handler.masks_events);
+}
+
+void deliver_system_call(PvVcpu& vcpu, Registers& r) {
+    if (leave<true, 0>(vcpu, r, {})) [[likely]]
+        go_to(vcpu, r, vcpu.syscall_callback.address, vcpu.syscall_callback.masks_events);
 }
 
 void deliver_failsafe(PvVcpu& vcpu) {
@@ -173,10 +193,11 @@ namespace {
     return static_cast<int64_t>(frame.rax);
 }
 
-[[gnu::noinline]] Result<int64_t> resume_user(PvVcpu& vcpu, abi::IretContext const& frame) {
+[[gnu::always_inline]] inline Result<int64_t> resume_user(PvVcpu& vcpu,
+                                                          abi::IretContext const& frame) {
     if (vcpu.user_table == invalid_mfn) [[unlikely]]
         return crash_in_iret(vcpu.domain, "iret to user mode without a user address space");
-    toggle_mode(vcpu);
+    enter_mode(vcpu, false);
     return resume_at(vcpu, frame);
 }
 } // namespace

@@ -16,6 +16,8 @@ void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code);
 void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector);
 /// A system call by one of the callbacks.
 void deliver_callback(PvVcpu& vcpu, Handler const& handler);
+/// The one for `syscall`, which there is, from user mode.
+void deliver_system_call(PvVcpu& vcpu, Registers& registers);
 /// The guest's own return state could not be loaded.
 void deliver_failsafe(PvVcpu& vcpu);
 /// Enters the event callback, if there is one; events are pending and not masked.

@@ -145,7 +145,10 @@ void deliver_syscall(PvVcpu& v, Registers& r, Handler const& callback) {
 
 [[gnu::noinline]] SyscallResult system_call_of_user(PvVcpu& v, Registers& r) {
     r.r11 |= rflags::interrupts;
-    deliver_syscall(v, r, v.syscall_callback);
+    if (v.syscall_callback.address) [[likely]]
+        deliver_system_call(v, r);
+    else
+        deliver_syscall(v, r, v.syscall_callback);
     return v.upcall_due() ? way_back_by_upcall(v, r, r.rax) : way_back(v, r, r.rax);
 }
 } // namespace

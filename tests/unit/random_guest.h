@@ -110,9 +110,9 @@ private:
     std::string visit_user_mode() {
         if (dead() || guest_.vcpu().user_table == invalid_mfn || one_in(3))
             return {};
-        guest_.run([this] { pv::toggle_mode(guest_.vcpu()); });
+        guest_.run([this] { pv::enter_mode(guest_.vcpu(), !guest_.vcpu().kernel_mode); });
         std::string problem = check();
-        guest_.run([this] { pv::toggle_mode(guest_.vcpu()); });
+        guest_.run([this] { pv::enter_mode(guest_.vcpu(), !guest_.vcpu().kernel_mode); });
         return problem.empty() ? check() : "in user mode: " + problem;
     }
 

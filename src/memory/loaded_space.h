@@ -1,0 +1,23 @@
+// The address space that a CPU has loaded, and what its TLB may hold.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace hearth {
+
+/// What a CPU's translations are tagged with, where the processor can: a guest's kernel and its
+/// user processes have a tag each. The numbers are the processor's PCIDs. (Intel SDM vol. 3A,
+/// 4.10.1)
+enum class SpaceTag : uint8_t { none = 0, guest_kernel = 1, guest_user = 2 };
+inline constexpr unsigned space_tags = 3;
+
+/// Written by its CPU; others look at `clock` and `cr3`.
+struct alignas(64) LoadedSpace {
+    std::atomic<uint64_t> clock{0}; ///< no translation is older than this; see tlb.h
+    uint64_t cr3 = 0;               ///< without its tag
+    SpaceTag tag = SpaceTag::none;
+    uint64_t kept[space_tags]{}; ///< whose translations a tag may be loaded with again; 0: nobody's
+};
+
+} // namespace hearth
