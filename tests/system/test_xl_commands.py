@@ -12,8 +12,9 @@ from conftest import new_machine
 UNKNOWN = "?"  # not tried yet
 TABLE = os.path.join(machine.ROOT, "docs/xl.md")
 
+# With 96 MiB g spins after block-attach, on either hypervisor: blkfront takes 8 MiB for its queues, and waits for ever where there is none.
 FILES = {
-    "g.cfg": """name = "g"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 96\nmaxmem = 128\nvcpus = 2
+    "g.cfg": """name = "g"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 160\nmaxmem = 192\nvcpus = 2
 extra = "console=hvc0 quiet hearth.guest=192.168.77.9/24"\non_crash = "preserve"\n""",
     "bad.cfg": 'name = "bad"\nkernel = "/nowhere"\nmemory = 96\n',
     "lent.cfg": """name = "lent"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 96\nioports = ["2f8-2ff"]
@@ -72,9 +73,9 @@ xl vcpu-pin g 5 0
 xl vcpu-set g 1
 xl vcpu-set g 2
 xl vcpu-set g 9
-xl mem-max g 160
-xl mem-set g 80
-xl mem-set g 96
+xl mem-max g 224
+xl mem-set g 144
+xl mem-set g 160
 xl rename g other
 xl rename other g
 xl config-update g g.cfg
