@@ -60,7 +60,8 @@ template <bool was_user, size_t extra_words>
 [[gnu::noinline]] void crash_without_handler(PvVcpu& vcpu) {
     crash_domain(vcpu.domain, "an event needs a handler that the kernel has not set");
 }
-[[gnu::noinline]] void crash_without_stack(PvVcpu& vcpu) {
+// Saves the registers of whoever calls it, who need not.
+[[gnu::noinline, clang::preserve_most]] void crash_without_stack(PvVcpu& vcpu) {
     crash_domain(vcpu.domain, "no room on the kernel's stack for an exception frame");
 }
 

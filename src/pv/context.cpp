@@ -193,5 +193,5 @@ bool prepare_return_to_guest(Registers& frame, Thread& vcpu) {
         return go_nowhere(v, frame);
     if (v.attention() != 0 || v.upcall_due()) [[unlikely]]
         return see_to_border(v, frame);
-    return sysret_is_safe(frame);
+    return sysret_is_safe_if_canonical(frame);
 }

@@ -112,9 +112,9 @@ using namespace hearth::pv;
 void guest_exception(Registers& r, Thread& vcpu) {
     PvVcpu& v = pv_vcpu(vcpu);
     auto const vector = static_cast<Vector>(r.vector);
-    switch (vector) {
-    case Vector::page_fault: // nothing has touched guest memory since
+    if (vector == Vector::page_fault) [[likely]] // nothing has touched guest memory since
         return handle_page_fault(v, r, arch::read_cr2());
+    switch (vector) {
     case Vector::general_protection:
         return handle_general_protection(v, r);
     case Vector::device_not_available:
@@ -142,14 +142,18 @@ void deliver_syscall(PvVcpu& v, Registers& r, Handler const& callback) {
     r.rip -= instruction_size;
     deliver_trap(v, Vector::invalid_opcode);
 }
+[[gnu::noinline, clang::preserve_most]] void deliver_syscall_without_callback(PvVcpu& v,
+                                                                              Registers& r) {
+    deliver_syscall(v, r, {});
+}
 
 [[gnu::noinline]] SyscallResult system_call_of_user(PvVcpu& v, Registers& r) {
     r.r11 |= rflags::interrupts;
     if (v.syscall_callback.address) [[likely]]
         deliver_system_call(v, r);
     else
-        deliver_syscall(v, r, v.syscall_callback);
-    return v.upcall_due() ? way_back_by_upcall(v, r, r.rax) : way_back(v, r, r.rax);
+        deliver_syscall_without_callback(v, r);
+    return v.upcall_due() ? way_back_by_upcall(v, r, r.rax) : way_into_handler(v, r, r.rax);
 }
 } // namespace
 

@@ -22,10 +22,14 @@ struct SyscallResult {
 /// `sysret` loads flat selectors and keeps rcx and r11 for itself: for frames whose guest expects
 /// that. A frame that says it came by `syscall` has these selectors; whoever changes them says
 /// otherwise. At an address that is not canonical the instruction would fault with the hypervisor's
-/// privilege.
+/// privilege: the caller has looked at that.
+inline bool sysret_is_safe_if_canonical(Registers const& r) {
+    constexpr uint64_t unsafe = rflags::tf | rflags::rf | rflags::nt | rflags::vm;
+    return r.vector == ENTERED_BY_SYSCALL && !(r.rflags & unsafe);
+}
 inline bool sysret_is_safe(Registers const& r) {
     return r.vector == ENTERED_BY_SYSCALL && layout::is_canonical(r.rip) &&
-           !(r.rflags & (rflags::tf | rflags::rf | rflags::nt | rflags::vm));
+           sysret_is_safe_if_canonical(r);
 }
 
 inline SyscallResult way_back(PvVcpu const& v, Registers const& r, uint64_t rax) {
@@ -34,6 +38,11 @@ inline SyscallResult way_back(PvVcpu const& v, Registers const& r, uint64_t rax)
     if (sysret_is_safe(r))
         return {rax, WayBack::sysret};
     return {rax, layout::is_canonical(r.rip) ? WayBack::iret : WayBack::border};
+}
+/// Into a handler, whose frame has flat selectors and flags that are safe.
+inline SyscallResult way_into_handler(PvVcpu const& v, Registers const& r, uint64_t rax) {
+    bool const safe = v.attention() == 0 && layout::is_canonical(r.rip);
+    return {rax, safe ? WayBack::sysret : WayBack::border};
 }
 /// By way of the event callback.
 [[gnu::noinline]] inline SyscallResult way_back_by_upcall(PvVcpu& v, Registers const& r,
