@@ -35,6 +35,7 @@ class List {
 public:
     [[nodiscard]] bool empty() const { return !head_.next || head_.next == &head_; }
     [[nodiscard]] T* front() { return empty() ? nullptr : element(head_.next); }
+    [[nodiscard]] T* back() { return empty() ? nullptr : element(head_.previous); }
     void push_back(T& item) {
         ensure();
         link(item.*member, &head_);
@@ -43,7 +44,7 @@ public:
         ensure();
         link(item.*member, head_.next);
     }
-    void insert_before(T& position, T& item) { link(item.*member, &(position.*member)); }
+    void insert_after(T& position, T& item) { link(item.*member, (position.*member).next); }
     static void remove(T& item) {
         ListNode& node = item.*member;
         node.previous->next = node.next;
@@ -59,6 +60,11 @@ public:
     /// The element after `item`, or null at the end.
     T* next(T& item) {
         ListNode* node = (item.*member).next;
+        return node == &head_ ? nullptr : element(node);
+    }
+    /// The element before `item`, or null at the beginning.
+    T* previous(T& item) {
+        ListNode* node = (item.*member).previous;
         return node == &head_ ? nullptr : element(node);
     }
 };

@@ -1,6 +1,6 @@
 // Proportional share by virtual time, after Borrowed Virtual Time and its heirs: the runnable
-// thread that is furthest behind runs next; one that slept comes back no further behind than one
-// slice, so that it answers quickly and cannot hoard.
+// thread that is furthest behind runs next, for its share of a round; one that slept comes back no
+// further behind than one turn, so that it answers quickly and cannot hoard.
 #include "arch/context.h"
 #include "arch/intrinsics.h"
 #include "console/log.h"
@@ -8,6 +8,7 @@
 #include "cpu/crash.h"
 #include "memory/paging.h"
 #include "memory/tlb.h"
+#include "sched/run_queue.h"
 #include "sched/thread.h"
 #include "time/clock.h"
 #include "time/timer.h"
@@ -18,22 +19,17 @@
 namespace hearth {
 namespace {
 
-constexpr uint64_t slice = 5'000'000; // ns of real time at the default weight
-constexpr uint32_t default_weight = 256;
-
-void slice_ended(void*);
+void turn_ended(void*);
 void period_began(void*);
 
 } // namespace
 
 /// All that touches a thread's private state.
 struct Scheduler {
-    using Queue = List<Thread, &Thread::queue_node_>;
     struct alignas(64) Cpu {
         SpinLock lock{Rank::scheduler};
-        Queue queue;
-        Hint<unsigned> length{0};
-        Queue without_budget; // runnable, but for their caps
+        RunQueue queue;
+        RunQueue::Threads without_budget; // runnable, but for their caps
         Hint<Thread*> running{nullptr};
         Thread* idle = nullptr;
         Thread* previous = nullptr;             // being switched away from
@@ -41,7 +37,7 @@ struct Scheduler {
         Hint<uint64_t> virtual_time{0};         // never goes back
         std::atomic<uint64_t> interruptions{0}; // by IPI: each found the CPU between two things
         std::atomic<uint64_t> rate_limit{0};    // ns
-        Timer slice_timer{slice_ended, nullptr};
+        Timer turn_timer{turn_ended, nullptr};
         Timer period_timer{period_began, nullptr};
     };
     static Cpu cpus[max_cpus];
@@ -59,7 +55,7 @@ struct Scheduler {
         if (t.idle_)
             return;
         uint64_t const ran = now - t.times_.since;
-        t.virtual_time_ += ran * default_weight / t.weight_;
+        t.virtual_time_ += RunQueue::virtual_duration(t, ran);
         follow(cpu, t.virtual_time_);
         if (t.cap_)
             t.cap_->settle(std::exchange(t.drawn_, 0), ran);
@@ -67,43 +63,25 @@ struct Scheduler {
 
     /// Who runs while nobody waits takes the CPU's virtual time along: nobody is owed for it later.
     static void follow(Cpu& cpu, uint64_t time) {
-        if (cpu.length == 0 && time > cpu.virtual_time)
+        if (cpu.queue.length == 0 && time > cpu.virtual_time)
             cpu.virtual_time = time;
     }
 
-    static void insert(Cpu& cpu, Thread& t) {
-        Thread* after = cpu.queue.front();
-        while (after && after->virtual_time_ <= t.virtual_time_)
-            after = cpu.queue.next(*after);
-        if (after)
-            cpu.queue.insert_before(*after, t);
-        else
-            cpu.queue.push_back(t);
-        cpu.length = cpu.length + 1;
-    }
-
-    static void take_off(Cpu& cpu, Thread& t) {
-        Queue::remove(t);
-        if (t.waits_for_budget_)
-            t.waits_for_budget_ = false;
-        else
-            cpu.length = cpu.length - 1;
-    }
-
     /// Queues a runnable thread on its CPU, whose lock is held, and has that CPU look: whoever
-    /// should run next does, and the slice of whoever goes on running is limited from now on.
+    /// should run next does, and the turn of whoever goes on running has an end from now on.
     static void enqueue(Thread& t) {
         unsigned const id = t.cpu_;
         Cpu& cpu = cpus[id];
         if (!cpu.running->idle_)
             follow(cpu, current_virtual_time(cpu));
-        uint64_t const earliest = cpu.virtual_time > slice ? cpu.virtual_time - slice : 0;
-        if (t.virtual_time_ < earliest)
-            t.virtual_time_ = earliest;
-        insert(cpu, t);
-        bool const was_alone = cpu.length == 1;
+        uint64_t const most_behind = cpu.queue.turn(*cpu.running, t.weight_);
+        t.virtual_time_ = std::max(
+            t.virtual_time_, cpu.virtual_time > most_behind ? cpu.virtual_time - most_behind : 0);
+        cpu.queue.insert(t);
+        bool const was_alone = cpu.queue.length == 1;
         bool const preempts =
-            cpu.running->idle_ || t.virtual_time_ + slice / 8 < current_virtual_time(cpu);
+            cpu.running->idle_ ||
+            t.virtual_time_ + cpu.queue.turn(*cpu.running) / 8 < current_virtual_time(cpu);
         if (was_alone || preempts) {
             cpu.running->demand(attention::reschedule);
             if (id != this_cpu_id())
@@ -122,7 +100,7 @@ struct Scheduler {
     static bool call_first_idle(CpuMask candidates) {
         for (uint64_t left = candidates.bits; left != 0; left &= left - 1) {
             unsigned const id = static_cast<unsigned>(std::countr_zero(left));
-            if (cpus[id].running->idle_ && cpus[id].length == 0) {
+            if (cpus[id].running->idle_ && cpus[id].queue.length == 0) {
                 send_ipi(CpuMask::of(id), Ipi::reschedule);
                 return true;
             }
@@ -133,16 +111,16 @@ struct Scheduler {
     /// Virtual time is relative to a queue: what a thread is ahead or behind goes with it, within
     /// bounds.
     static uint64_t carry_over(uint64_t time, uint64_t from, uint64_t to) {
-        int64_t const ahead =
-            std::clamp(static_cast<int64_t>(time - from), -static_cast<int64_t>(slice),
-                       static_cast<int64_t>(10 * slice));
+        int64_t const ahead = std::clamp(static_cast<int64_t>(time - from),
+                                         -static_cast<int64_t>(RunQueue::shortest_round),
+                                         static_cast<int64_t>(5 * RunQueue::shortest_round));
         return ahead < 0 && to < static_cast<uint64_t>(-ahead) ? 0
                                                                : to + static_cast<uint64_t>(ahead);
     }
 
     static uint64_t current_virtual_time(Cpu const& cpu) {
         Thread const& t = *cpu.running;
-        return t.virtual_time_ + (now_ns() - t.times_.since) * default_weight / t.weight_;
+        return t.virtual_time_ + RunQueue::virtual_duration(t, now_ns() - t.times_.since);
     }
 
     /// Where a thread that wakes should run: where it was if that is idle, else an idle CPU, else
@@ -151,15 +129,16 @@ struct Scheduler {
     static unsigned choose(Thread const& t) {
         CpuMask const allowed = t.affinity_ & online_cpus();
         if ((allowed & t.preferred_).has(t.cpu_) && cpus[t.cpu_].running->idle_ &&
-            cpus[t.cpu_].length == 0)
+            cpus[t.cpu_].queue.length == 0)
             return t.cpu_;
         constexpr unsigned each = 2, not_preferred = 3; // more than a move, less than two threads
         unsigned best = t.cpu_;
         unsigned best_load = ~0u;
         allowed.each([&](unsigned id) {
-            unsigned const load = each * (cpus[id].length + (cpus[id].running->idle_ ? 0 : 1) +
-                                          (id == t.cpu_ ? 0 : 1)) +
-                                  (t.preferred_.has(id) ? 0 : not_preferred);
+            unsigned const load =
+                each * (cpus[id].queue.length + (cpus[id].running->idle_ ? 0 : 1) +
+                        (id == t.cpu_ ? 0 : 1)) +
+                (t.preferred_.has(id) ? 0 : not_preferred);
             if (load < best_load || (load == best_load && id == t.cpu_)) {
                 best_load = load;
                 best = id;
@@ -205,14 +184,16 @@ struct Scheduler {
                 return false;
             }
             enter_state(t, RunState::runnable, now_ns());
+            if (expected == RunState::offline) // it did not sleep, and is owed nothing
+                t.virtual_time_ = std::max<uint64_t>(t.virtual_time_, cpu.virtual_time);
             return true;
         }
     }
 
     /// Whose caps leave them no time go aside.
     static Thread& pick(Cpu& cpu, uint64_t now) {
-        while (Thread* const t = cpu.queue.front()) {
-            take_off(cpu, *t);
+        while (Thread* const t = cpu.queue.threads.front()) {
+            cpu.queue.take_off(*t);
             if (t->cap_)
                 t->drawn_ = t->cap_->draw(now);
             if (t->cap_ && t->drawn_ == 0) {
@@ -222,6 +203,7 @@ struct Scheduler {
             }
             if (t->virtual_time_ > cpu.virtual_time)
                 cpu.virtual_time = t->virtual_time_;
+            cpu.queue.weight = cpu.queue.weight + t->weight_;
             return *t;
         }
         return *cpu.idle;
@@ -232,15 +214,15 @@ struct Scheduler {
         unsigned const id = this_cpu_id();
         LockGuard guard{cpus[id].lock};
         while (Thread* const t = cpus[id].without_budget.front()) {
-            Queue::remove(*t);
+            RunQueue::Threads::remove(*t);
             t->waits_for_budget_ = false;
             enqueue(*t);
         }
     }
 
-    static void set_timers(Cpu& cpu, uint64_t now, uint64_t turn, bool some_wait) {
-        if (turn != 0)
-            cpu.slice_timer.set(now + turn);
+    static void set_timers(Cpu& cpu, uint64_t now, uint64_t time, bool some_wait) {
+        if (time != 0)
+            cpu.turn_timer.set(now + time);
         if (some_wait)
             cpu.period_timer.set(Cap::next_period(now));
     }
@@ -252,19 +234,18 @@ struct Scheduler {
         previous.settle(attention::reschedule);
         Thread& next = pick(cpu, now);
         enter_state(next, RunState::running, now);
-        // How long it may run: until others want their turn, or as its cap says. 0: for ever.
-        uint64_t const turn = next.cap_ ? std::min(slice, next.drawn_) : cpu.length > 0 ? slice : 0;
+        cpu.running = &next;
+        uint64_t const time = cpu.queue.time_to_run(next);
         bool const some_wait = cpu.without_budget.front() != nullptr;
         if (&next == &previous) {
             cpu.lock.unlock();
-            set_timers(cpu, now, turn, some_wait);
+            set_timers(cpu, now, time, some_wait);
             return;
         }
-        cpu.running = &next;
         cpu.previous = &previous;
         next.on_cpu_.store(true);
         cpu.lock.unlock();
-        set_timers(cpu, now, turn, some_wait);
+        set_timers(cpu, now, time, some_wait);
         previous.switch_out();
         this_cpu().current = &next;
         bind_stack(next.stack_end_, this_cpu());
@@ -293,10 +274,12 @@ struct Scheduler {
         }
         uint64_t const now = now_ns();
         charge(cpu, now);
+        if (!self.idle_)
+            cpu.queue.weight = cpu.queue.weight - self.weight_;
         enter_state(self, state, now);
         if (state == RunState::runnable && !self.idle_) {
             if (self.affinity_.has(self.cpu_))
-                insert(cpu, self);
+                cpu.queue.insert(self);
             else
                 cpu.displaced = &self;
         }
@@ -308,8 +291,8 @@ struct Scheduler {
         unsigned const self = this_cpu_id();
         unsigned busiest = self, most = 0;
         online_cpus().each([&](unsigned id) {
-            if (id != self && cpus[id].length > most) {
-                most = cpus[id].length;
+            if (id != self && cpus[id].queue.length > most) {
+                most = cpus[id].queue.length;
                 busiest = id;
             }
         });
@@ -319,8 +302,8 @@ struct Scheduler {
         {
             Cpu& from = cpus[busiest];
             LockGuard guard{from.lock};
-            for (Thread* t = from.queue.front(); t; t = from.queue.next(*t)) {
-                if (!t->affinity_.has(self) || t->on_cpu_.load(std::memory_order_acquire))
+            for (Thread* t = from.queue.threads.front(); t; t = from.queue.threads.next(*t)) {
+                if (!may_come(*t, self))
                     continue;
                 // Its CPU is about to run it, and is where it likes to be.
                 if (from.running->idle_ && !t->preferred_.has(self))
@@ -332,18 +315,54 @@ struct Scheduler {
             }
             if (!taken)
                 return false;
-            take_off(from, *taken);
+            from.queue.take_off(*taken);
             hand_over(*taken, self);
         }
-        {
-            LockGuard guard{cpus[self].lock};
-            if (taken->affinity_.has(self)) {
-                enqueue(*taken);
-                return true;
-            }
-        }
-        make_runnable(*taken);
+        arrive(*taken);
         return true;
+    }
+    static bool may_come(Thread const& t, unsigned to) {
+        return t.affinity_.has(to) && !t.on_cpu_.load(std::memory_order_acquire);
+    }
+    /// One that was handed over to this CPU, and may not be allowed here any more.
+    static void arrive(Thread& t) {
+        {
+            unsigned const self = this_cpu_id();
+            LockGuard guard{cpus[self].lock};
+            if (t.affinity_.has(self))
+                return enqueue(t);
+        }
+        make_runnable(t);
+    }
+
+    /// Takes a thread from the CPU with the most weight if that leaves the other with no less than
+    /// this one: so a thread's share depends little on which CPU it is on.
+    static void balance() {
+        unsigned const self = this_cpu_id();
+        unsigned heaviest = self;
+        online_cpus().each([&](unsigned id) {
+            if (cpus[id].queue.weight > cpus[heaviest].queue.weight)
+                heaviest = id;
+        });
+        if (heaviest == self)
+            return;
+        Cpu& from = cpus[heaviest];
+        Thread* taken = nullptr;
+        {
+            LockGuard guard{from.lock};
+            uint64_t const mine = cpus[self].queue.weight;
+            uint64_t const too_much = from.queue.weight > mine ? (from.queue.weight - mine) / 2 : 0;
+            unsigned left_to_look_at = 16;
+            taken = from.queue.threads.front();
+            while (taken && (taken->weight_ > too_much || !may_come(*taken, self) ||
+                             !taken->preferred_.has(self)))
+                taken = --left_to_look_at != 0 ? from.queue.threads.next(*taken) : nullptr;
+            if (!taken)
+                return;
+            from.queue.take_off(*taken);
+            hand_over(*taken, self);
+        }
+        arrive(*taken);
     }
 
     static void prepare(Thread& t, uint64_t stack, void (*function)(void*), void* argument) {
@@ -383,7 +402,7 @@ struct Scheduler {
         bool const elsewhere = !mask.has(t.cpu_);
         bool const queued = t.queue_node_.linked();
         if (elsewhere && queued)
-            take_off(cpu, t);
+            cpu.queue.take_off(t);
         else if (elsewhere && cpu.running == &t)
             t.demand(attention::reschedule);
         unsigned const id = t.cpu_;
@@ -397,7 +416,7 @@ struct Scheduler {
     }
     static void weight(Thread& t, uint32_t weight) __attribute__((no_thread_safety_analysis)) {
         Cpu& cpu = lock_cpu_of(t);
-        t.weight_ = weight;
+        cpu.queue.set_weight(t, weight, cpu.running == &t);
         cpu.lock.unlock();
     }
     static void prefer(Thread& t, CpuMask mask) __attribute__((no_thread_safety_analysis)) {
@@ -418,7 +437,7 @@ struct Scheduler {
         t.cap_ = cap;
         t.drawn_ = 0;
         if (t.waits_for_budget_) {
-            take_off(cpu, t);
+            cpu.queue.take_off(t);
             enqueue(t);
         }
         cpu.lock.unlock();
@@ -437,7 +456,7 @@ struct Scheduler {
         if (self.idle_ || self.cap_ || !self.affinity_.has(self.cpu_) || now_ns() >= end)
             return false;
         self.settle(attention::reschedule);
-        cpu.slice_timer.set(end);
+        cpu.turn_timer.set(end);
         return true;
     }
     static bool parked(Thread& t) __attribute__((no_thread_safety_analysis)) {
@@ -459,7 +478,10 @@ struct Scheduler {
 [[clang::no_destroy]] constinit Scheduler::Cpu Scheduler::cpus[max_cpus];
 
 namespace {
-void slice_ended(void*) { request_reschedule(); }
+void turn_ended(void*) {
+    Scheduler::balance();
+    request_reschedule();
+}
 void period_began(void*) { Scheduler::let_in(); }
 } // namespace
 
@@ -477,7 +499,7 @@ void thread_first_activation() { Scheduler::finish_switch(); }
 
 void idle_loop() {
     for (;;) {
-        if (Scheduler::mine().length || Scheduler::steal())
+        if (Scheduler::mine().queue.length || Scheduler::steal())
             Scheduler::leave(RunState::runnable);
         else
             arch::wait_for_interrupt();

@@ -58,6 +58,7 @@ protected:
 
 private:
     friend struct Scheduler;
+    friend struct RunQueue;
     std::atomic<uint32_t> attention_{0};
     uint64_t saved_stack_pointer_ = 0;
     uint64_t stack_end_ = 0;

@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <random>
+#include <ranges>
 
 namespace hearth::test {
 namespace {
@@ -58,8 +59,8 @@ TEST(List, AgreesWithADeque) {
             model.push_front(item.value);
         } else {
             size_t const at = random() % model.size();
-            list.insert_before(items[model[at]], item);
-            model.insert(model.begin() + static_cast<ptrdiff_t>(at), item.value);
+            list.insert_after(items[model[at]], item);
+            model.insert(model.begin() + static_cast<ptrdiff_t>(at) + 1, item.value);
         }
         if (random() % 16 == 0 && !model.empty()) {
             EXPECT_EQ(list.pop_front()->value, model.front());
@@ -70,6 +71,13 @@ TEST(List, AgreesWithADeque) {
             ASSERT_NE(p, nullptr);
             ASSERT_EQ(p->value, value);
             p = list.next(*p);
+        }
+        ASSERT_EQ(p, nullptr);
+        p = list.back();
+        for (unsigned const value : model | std::views::reverse) {
+            ASSERT_NE(p, nullptr);
+            ASSERT_EQ(p->value, value);
+            p = list.previous(*p);
         }
         ASSERT_EQ(p, nullptr);
     }

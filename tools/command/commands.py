@@ -184,12 +184,16 @@ def demo_run(options, chosen):
 
 def bench(options):
     import measure
+    import measure_fair
     import measure_guests
     import measure_linux
     import measure_paths
     if options.what == "paths":
         configure_and_build("hypervisor")
         return measure_paths.paths(options)
+    if options.what == "fair":
+        configure_and_build("hypervisor")
+        return measure_fair.fair()
     everything()
     return {"boot": measure.boot, "create": measure_guests.create, "linux": measure_linux.linux}[options.what]()
 
