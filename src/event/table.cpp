@@ -242,8 +242,8 @@ void EventTable::leave_fifo() {
         return bucket && std::any_of(bucket, bucket + ports_per_bucket,
                                      [](Port const& p) { return p.state != Port::State::free; });
     };
-    // Another vCPU may have been quick.
-    if (!fifo_ || std::any_of(std::begin(buckets_), std::end(buckets_), in_use))
+    // Another vCPU may have been quick, or the domain have ended: then its pages are gone.
+    if (!fifo_ || closed_ || std::any_of(std::begin(buckets_), std::end(buckets_), in_use))
         return;
     give_back_pages();
     for (FifoVcpu* const vcpu : fifo_vcpus_)

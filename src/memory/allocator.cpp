@@ -126,6 +126,7 @@ Result<Mfn> allocate_frames(unsigned order, Zone zone) {
         return Errno::nomem;
     // Whoever owned it may still have it in a TLB.
     flush_stale_translations(page_at(mfn).flush_stamp.load(std::memory_order_relaxed), all_cpus());
+    arch::memory_given(direct<void>(mfn), page_size << order);
     return mfn;
 }
 
@@ -136,6 +137,7 @@ Result<Mfn> allocate_zeroed_frame() {
 }
 
 void free_frames(Mfn mfn, unsigned order) {
+    arch::memory_freed(direct<void>(mfn), page_size << order);
     buddies.with([&](Buddies& b) {
         for (uint64_t i = 0; i < uint64_t{1} << order; ++i) {
             Page& page = page_at(mfn + i);
@@ -195,13 +197,19 @@ unsigned size_class(size_t size) {
     return needed < smallest_class ? smallest_class : needed;
 }
 
+FreeObject* free_object(void* place, unsigned size_class, FreeObject* next) {
+    auto* const object = new (place) FreeObject{next};
+    arch::memory_freed(object + 1, (size_t{1} << size_class) - sizeof *object);
+    return object;
+}
+
 Result<> refill(unsigned size_class) {
     Mfn const mfn = TRY(allocate_frames(0));
     page_at(mfn).order = static_cast<uint8_t>(size_class);
     char* const base = direct<char>(mfn);
     objects.with([&](ObjectLists& lists) {
         for (size_t at = 0; at < page_size; at += size_t{1} << size_class)
-            lists.heads[size_class] = new (base + at) FreeObject{lists.heads[size_class]};
+            lists.heads[size_class] = free_object(base + at, size_class, lists.heads[size_class]);
     });
     return {};
 }
@@ -230,6 +238,7 @@ Result<void*> allocate_bytes(size_t size) {
             return head;
         });
         if (object) {
+            arch::memory_given(object, size_t{1} << wanted);
             arch::fill_quads(object, 0, (size_t{1} << wanted) / 8);
             return static_cast<void*>(object);
         }
@@ -245,7 +254,7 @@ void free_bytes(void* pointer) {
     if (kind & whole_frames)
         return free_frames(mfn, kind & 0x7f);
     objects.with([&](ObjectLists& lists) {
-        lists.heads[kind] = new (pointer) FreeObject{lists.heads[kind]};
+        lists.heads[kind] = free_object(pointer, kind, lists.heads[kind]);
         --lists.in_use;
     });
 }

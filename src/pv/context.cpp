@@ -180,10 +180,14 @@ using namespace hearth::pv;
 }
 
 /// Said here, since processors differ in where they notice: in iretq, in sysretq, or behind it.
-/// Handlers' addresses are canonical; without one the domain is crashed now.
+/// Handlers' addresses are canonical. Without one, or room for its frame, the domain is crashed:
+/// the vCPU stays out, and if somebody resumes it, it still is where it cannot go on.
 [[gnu::noinline]] bool go_nowhere(PvVcpu& v, Registers& frame) {
-    deliver_trap(v, Vector::general_protection);
-    return prepare_return_to_guest(frame, v);
+    while (!layout::is_canonical(frame.rip)) {
+        deliver_trap(v, Vector::general_protection);
+        before_guest(v);
+    }
+    return see_to_border(v, frame);
 }
 } // namespace
 

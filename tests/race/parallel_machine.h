@@ -103,6 +103,7 @@ public:
             program->install();
         auto const urgent = std::exchange(host::urgent_interrupt, nullptr);
         host::interrupt_window = take_own_interrupts;
+        host::spin = std::this_thread::yield;
         host::tsc_step = 50;
         std::atomic<bool> stop{false};
         std::vector<std::thread> cpus;
@@ -131,6 +132,7 @@ public:
             cpu.join();
         host::tsc_step = 0;
         host::interrupt_window = nullptr;
+        host::spin = nullptr;
         host::urgent_interrupt = urgent;
         return done;
     }

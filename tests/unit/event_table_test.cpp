@@ -5,6 +5,7 @@
 #include "abi/event_channel.h"
 #include "abi/operations.h"
 #include "event/event.h"
+#include "event/table.h"
 
 #include <gtest/gtest.h>
 
@@ -327,6 +328,21 @@ TEST(FifoEvents, APortAllocatedAnewLeavesTheQueueThatItWasTheTailOf) {
     EXPECT_EQ(guest.control().ready, 1u << queue) << "it was hung onto the other vCPU's queue";
     EXPECT_EQ(guest.control().head[queue], stays);
     EXPECT_EQ(guest.word(moves) & abi::fifo::link_mask, 0u);
+}
+
+/// As when a toolstack has found the domain before it ends, and comes to its ports afterwards.
+TEST(FifoEvents, AResetAfterTheEnd) {
+    FifoGuest guest{0};
+    DomainRef const held = DomainRef::to(guest.domain);
+    Worker::run([&] {
+        events_release(*held);
+        abi::SharedInfo* const shared_info = std::exchange(held->shared_info, nullptr);
+        {
+            LockGuard guard{held->events->lock};
+            held->events->leave_fifo();
+        }
+        held->shared_info = shared_info;
+    });
 }
 
 TEST(FifoEvents, HostileWordsHurtNobodyElse) {

@@ -154,10 +154,24 @@ public:
         for (unsigned rounds = 0; !worker.done_; ++rounds) {
             if (rounds == 10'000)
                 abort();
+            if (rounds > 1000) // another thread has its CPU, until its slice ends
+                host::tsc += 100'000;
             run_all_cpus();
         }
     }
 };
+
+/// The frames on a domain's books, and the one that Hearth shares with it.
+inline std::vector<Mfn> owned_frames(Domain& domain) {
+    std::vector<Mfn> frames;
+    if (domain.shared_info)
+        frames.push_back(domain.shared_info_frame);
+    domain.pages.with([&](PageList& list) {
+        for (uint32_t frame = list.first; frame != no_frame; frame = page_at(Mfn{frame}).next)
+            frames.push_back(Mfn{frame});
+    });
+    return frames;
+}
 
 /// A PV guest with a small address space: one page for arguments, in tables that it keeps.
 class Guest {
@@ -252,15 +266,7 @@ public:
         return *reinterpret_cast<T*>(direct<char>(argument_page) + offset);
     }
 
-    /// The frames on its books, and the one that Hearth shares with it.
-    [[nodiscard]] std::vector<Mfn> owned_frames() const {
-        std::vector<Mfn> frames{domain.shared_info_frame};
-        domain.pages.with([&](PageList& list) {
-            for (uint32_t frame = list.first; frame != no_frame; frame = page_at(Mfn{frame}).next)
-                frames.push_back(Mfn{frame});
-        });
-        return frames;
-    }
+    [[nodiscard]] std::vector<Mfn> owned_frames() const { return test::owned_frames(domain); }
 
     template <class T>
     static T must(Result<T> result) {

@@ -15,6 +15,8 @@ struct HeldElsewhere {
     // Frame number: references that Hearth itself keeps.
     std::map<uint64_t, unsigned> writable;
     std::map<uint64_t, unsigned> read_only;
+    // Frames that Hearth shares with a domain, besides its shared info.
+    std::vector<Mfn> shared;
 };
 
 class FrameAccounting {
@@ -63,9 +65,9 @@ class FrameAccounting {
         }
     }
 
-    void count_guest(Guest const& guest) {
+    void count_guest(Domain& domain, std::vector<Mfn> const& frames) {
         uint64_t listed = 0;
-        for (Mfn const mfn : guest.owned_frames()) {
+        for (Mfn const mfn : frames) {
             TypeWord const word = page_at(mfn).type_word();
             listed += !page_at(mfn).unlisted;
             if (word.has(TypeWord::pinned))
@@ -73,9 +75,9 @@ class FrameAccounting {
             if (word.count() && pv::is_page_table(word.type()))
                 count_entries(mfn, pv::level_of(word.type()));
         }
-        for (unsigned i = 0; i < guest.domain.vcpu_count; ++i)
-            count_vcpu(guest.vcpu(i));
-        uint64_t const on_list = guest.domain.pages.with([](PageList& list) { return list.count; });
+        for (unsigned i = 0; i < domain.vcpu_count; ++i)
+            count_vcpu(pv::pv_vcpu(*domain.vcpus[i]));
+        uint64_t const on_list = domain.pages.with([](PageList& list) { return list.count; });
         if (on_list != listed)
             fail("%lu frames on the books, %lu owned", on_list, listed);
     }
@@ -102,12 +104,19 @@ class FrameAccounting {
             fail("window page %lx maps %lx, not %lx", offset, mapped.mfn().raw(), frame.raw());
     }
 
-    void check_frame(Mfn mfn) {
+    /// Shared frames of the dead are nobody's but those who have them mapped.
+    static bool is_left_behind(Mfn mfn) {
+        Page const& page = page_at(mfn);
+        Domain const* const owner =
+            page.state == PageState::guest && page.unlisted ? find_domain(page.owner) : nullptr;
+        return owner && owner->dying.load();
+    }
+    void check_frame(Mfn mfn, bool shared) {
         Page const& page = page_at(mfn);
         Expected& e = expected_[mfn.raw()];
         TypeWord const word = page.type_word();
         uint32_t const references = page.references.load();
-        if (page.unlisted) // shared with Hearth, which holds it as data for good
+        if (shared) // with Hearth, which holds it as data for good
             hold(mfn, PageType::writable);
         else if ((references & Page::owners_reference) != 0)
             ++e.references;
@@ -147,26 +156,38 @@ public:
     /// Of guests that may map each other's frames, and nobody else theirs.
     std::string check(std::vector<Guest const*> const& guests,
                       HeldElsewhere const& elsewhere = {}) {
+        std::vector<Domain*> domains;
+        for (Guest const* const guest : guests)
+            domains.push_back(&guest->domain);
+        return check(domains, elsewhere);
+    }
+    std::string check(std::vector<Domain*> const& domains, HeldElsewhere const& elsewhere) {
         expected_.clear();
         problem_.clear();
-        for (Guest const* const guest : guests)
-            count_guest(*guest);
+        std::vector<Mfn> all;
+        for (Domain* const domain : domains) {
+            std::vector<Mfn> const frames = owned_frames(*domain);
+            count_guest(*domain, frames);
+            all.insert(all.end(), frames.begin(), frames.end());
+        }
         for (auto const& [frame, count] : elsewhere.writable)
             for (unsigned i = 0; i < count; ++i)
                 hold(Mfn{frame}, PageType::writable);
         for (auto const& [frame, count] : elsewhere.read_only)
             for (unsigned i = 0; i < count; ++i)
                 hold(Mfn{frame}, PageType::none);
-        std::set<Mfn> ours;
-        for (Guest const* const guest : guests)
-            for (Mfn const mfn : guest->owned_frames()) {
-                check_frame(mfn);
-                ours.insert(mfn);
-            }
+        all.insert(all.end(), elsewhere.shared.begin(), elsewhere.shared.end());
+        for (Mfn const mfn : all)
+            check_frame(mfn, page_at(mfn).unlisted);
+        std::set<Mfn> const ours{all.begin(), all.end()};
         for (auto const& [frame, e] : expected_)
             if (e.references != 0 && !ours.contains(Mfn{frame}) &&
-                page_at(Mfn{frame}).owner != domid_xen)
-                fail("frame %lx is referred to but nobody's", frame);
+                page_at(Mfn{frame}).owner != domid_xen) {
+                if (is_left_behind(Mfn{frame}))
+                    check_frame(Mfn{frame}, false);
+                else
+                    fail("frame %lx is referred to but nobody's", frame);
+            }
         return problem_;
     }
 };
@@ -185,7 +206,8 @@ class TlbModel {
     Cached cached_[machine_cpus][tags];
 
     static void collect(Cached& c, Mfn table, unsigned level) {
-        if (!is_ram(table) || !c.tables[level].insert(table).second)
+        if (!is_ram(table) || !c.tables[level].insert(table).second ||
+            page_at(table).state == PageState::free)
             return;
         for (unsigned i = 0; i < entries_per_table; ++i) {
             Pte const entry = direct<Pte>(table)[i];

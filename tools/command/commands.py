@@ -2,6 +2,7 @@
 import glob
 import hashlib
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -297,6 +298,27 @@ def test_bench_paths(tally):
 
 
 FUZZ_SECONDS = 10
+STEPS_SECONDS = 60
+
+
+def run_beside_each_other(tally, programs):
+    """As many at once as there are CPUs: (name, command, variables, what to note of the output)."""
+    waiting, running = list(programs), []
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            name, command, variables, note = waiting.pop(0)
+            log = open(os.path.join(BUILD, f"logs/{name.replace(': ', '-')}.log"), "w+")
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **variables})
+            running.append((name, process, log, time.monotonic(), note))
+        time.sleep(0.2)
+        for one in [one for one in running if one[1].poll() is not None]:
+            running.remove(one)
+            name, process, log, begun, note = one
+            log.seek(0)
+            text = log.read()
+            if process.returncode:
+                print(text[-4000:])
+            tally.add(*((1, 0) if process.returncode == 0 else (0, 1)), name, time.monotonic() - begun, note(text))
 
 
 def test_fuzz(tally, seconds=FUZZ_SECONDS):
@@ -305,32 +327,35 @@ def test_fuzz(tally, seconds=FUZZ_SECONDS):
     except Failure as failure:
         print(failure)
         return tally.add(0, 1, "fuzz (build)", 0)
-    names = sorted(os.path.basename(path)[:-4] for path in glob.glob(f"{ROOT}/tests/fuzz/*.cpp"))
-    waiting, running = list(names), {}
-    while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
-            name = waiting.pop(0)
-            found = os.path.join(BUILD, "corpus", name)
-            os.makedirs(found, exist_ok=True)
-            seeds = glob.glob(f"{ROOT}/tests/corpus/{name.removesuffix('_fuzzer')}")
-            log = open(os.path.join(BUILD, f"logs/fuzz-{name}.log"), "w+")
-            # Every seed runs at least once; what is found stays under build/.
-            running[name] = (subprocess.Popen(
-                [os.path.join(folder, name), f"-max_total_time={seconds}", "-timeout=20", "-print_final_stats=1",
-                 f"-artifact_prefix={found}-", found, *seeds],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log), log, time.monotonic())
-        time.sleep(0.2)
-        for name, (process, log, begun) in list(running.items()):
-            if process.poll() is None:
-                continue
-            log.seek(0)
-            text = log.read()
-            if process.returncode:
-                print(text[-4000:])
-            runs = [line.split()[-1] for line in text.splitlines() if "number_of_executed_units" in line]
-            tally.add(*((1, 0) if process.returncode == 0 else (0, 1)), f"fuzz: {name}", time.monotonic() - begun,
-                      f", {runs[0]} runs" if runs else "")
-            del running[name]
+
+    def program(name):
+        found = os.path.join(BUILD, "corpus", name)
+        os.makedirs(found, exist_ok=True)
+        seeds = glob.glob(f"{ROOT}/tests/corpus/{name.removesuffix('_fuzzer')}")
+        # Every seed runs at least once; what is found stays under build/.
+        return (f"fuzz: {name}", [os.path.join(folder, name), f"-max_total_time={seconds}", "-timeout=20", "-print_final_stats=1",
+                                  f"-artifact_prefix={found}-", found, *seeds], {}, note)
+
+    def note(text):
+        runs = [line.split()[-1] for line in text.splitlines() if "number_of_executed_units" in line]
+        return f", {runs[0]} runs" if runs else ""
+
+    run_beside_each_other(tally, [program(os.path.basename(path)[:-4]) for path in sorted(glob.glob(f"{ROOT}/tests/fuzz/*.cpp"))])
+
+
+def test_steps(tally, seconds=STEPS_SECONDS):
+    """Guests that ask for anything, each CPU with a seed of its own."""
+    try:
+        folder = configure_and_build("hosted")
+    except Failure as failure:
+        print(failure)
+        return tally.add(0, 1, "steps (build)", 0)
+
+    def program(seed):
+        return (f"steps: HEARTH_SEED={seed}", ["timeout", str(2 * seconds + 60), os.path.join(folder, "hypercall_steps")],
+                {"HEARTH_SEED": str(seed), "HEARTH_SECONDS": str(seconds)}, lambda text: f", {text.splitlines()[-1]}")
+
+    run_beside_each_other(tally, [program(random.randrange(1 << 32)) for _ in range(os.cpu_count() or 1)])
 
 
 def test_system(tally, pattern, slow):
@@ -351,7 +376,7 @@ def test(options):
     setup()
     os.makedirs(os.path.join(BUILD, "logs"), exist_ok=True)
     begun, tally = time.monotonic(), Tally()
-    kinds = ("unit", "race", "checks", "bench", "fuzz", "system", "tidy", "mutants")
+    kinds = ("unit", "race", "checks", "bench", "steps", "fuzz", "system", "tidy", "mutants")
     chosen = options.pattern
     if chosen in ("", "checks"):
         test_checks(tally)
@@ -361,6 +386,8 @@ def test(options):
         test_hosted(tally, "unit", "hosted")
     if chosen in ("", "race"):
         test_hosted(tally, "race", "race")
+    if chosen in ("", "steps"):
+        test_steps(tally)
     if chosen in ("", "fuzz"):
         test_fuzz(tally)
     if chosen in ("", "tidy"):

@@ -8,6 +8,7 @@
 #include "arch/intrinsics.h"
 #include "memory/stacks.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -108,8 +109,10 @@ void prepare_flow(Flow& flow, void (*function)(void*), void* argument, bool is_t
     flow.argument = argument;
     flow.is_thread = is_thread;
     flow.fake_stack = nullptr;
-    if (!flow.stack)
+    if (!flow.stack) {
         flow.stack.reset(new char[flow_stack_size]);
+        memset(flow.stack.get(), host::canary, flow_stack_size);
+    }
 #if __has_feature(address_sanitizer)
     // Whatever its last owner left on it is dead.
     ASAN_UNPOISON_MEMORY_REGION(flow.stack.get(), flow_stack_size);
@@ -183,6 +186,21 @@ static std::vector<void*>& all_stacks() {
     static auto& stacks = *new std::vector<void*>;
     return stacks;
 }
+/// Looks past what the sanitizer knows of a stack's locals.
+[[clang::no_sanitize("address")]] static size_t stack_used(char* stack) {
+    auto const* const bytes = reinterpret_cast<uint8_t const volatile*>(stack);
+    size_t untouched = 0;
+    while (untouched < flow_stack_size && bytes[untouched] == host::canary)
+        untouched += 64;
+    return flow_stack_size - untouched;
+}
+size_t host::deepest_stack() {
+    size_t deepest = 0;
+    for (auto const& flow : all_flows())
+        deepest = std::max(deepest, stack_used(flow->stack.get()));
+    return deepest;
+}
+
 uint64_t host::stack_count() { return all_stacks().size() - free_stacks().size(); }
 
 Result<uint64_t> allocate_stack() {

@@ -11,6 +11,7 @@ namespace hearth {
 namespace host {
 
 void (*walk_observer)(Mfn table, unsigned level) = nullptr;
+void (*guest_access)(void const* from, size_t size) = nullptr;
 
 namespace {
 /// Guests of the fake machine live where the process itself has nothing, so that a pointer is never
@@ -61,6 +62,8 @@ size_t copy_guest(void* to, void const* from, size_t size) {
     bool const writing = host::is_guest_address(target);
     if (writing == host::is_guest_address(source))
         return size;
+    if (host::guest_access)
+        host::guest_access(from, writing ? size : 0);
     while (size != 0) {
         uint64_t const address = reinterpret_cast<uint64_t>(writing ? to : from);
         size_t const here = page_size - (address & page_mask);

@@ -54,6 +54,10 @@ inline CpuidLeaf cpuid(uint32_t, uint32_t = 0) { return {}; }
 
 /// Whether this is the allocation that a test wants to fail.
 bool allocation_fails();
+/// Memory that is nobody's is filled with host::canary, and the address sanitizer reports who
+/// touches it.
+void memory_freed(void* memory, size_t size);
+void memory_given(void* memory, size_t size);
 
 void pause();
 inline void disable_interrupts() {}

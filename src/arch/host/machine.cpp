@@ -12,8 +12,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
-#include <thread>
 #include <utility>
+
+#if __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace hearth {
 
@@ -29,6 +32,7 @@ std::atomic<uint64_t> tsc = 1'000'000;
 uint64_t tsc_step = 0;
 void (*urgent_interrupt)(uint8_t vector) = nullptr;
 void (*interrupt_window)() = nullptr;
+void (*spin)() = nullptr;
 uint8_t (*read_port)(uint16_t port, uint8_t last_index) = nullptr;
 
 [[gnu::noinline]] unsigned current_cpu() { return running_cpu; }
@@ -101,13 +105,28 @@ bool allocation_fails() {
     return true;
 }
 
+void memory_freed(void* memory, size_t size) {
+    memset(memory, host::canary, size);
+#if __has_feature(address_sanitizer)
+    ASAN_POISON_MEMORY_REGION(memory, size);
+#endif
+}
+void memory_given(void* memory, size_t size) {
+#if __has_feature(address_sanitizer)
+    ASAN_UNPOISON_MEMORY_REGION(memory, size);
+#else
+    (void)memory;
+    (void)size;
+#endif
+}
+
 void open_interrupt_window() {
     if (host::interrupt_window)
         host::interrupt_window();
 }
 void pause() {
-    if (host::interrupt_window)
-        return std::this_thread::yield();
+    if (host::spin)
+        return host::spin();
     if (host::on_cpu_flow())
         host::leave_cpu();
 }

@@ -33,6 +33,11 @@ bool allocation_failed();
 std::map<uint64_t, Pte>& hypervisor_mappings();
 /// How many stacks are in use.
 uint64_t stack_count();
+/// What memory that is nobody's is full of: seen by a guest, it is a secret that leaked. So are
+/// locals that were never written, in a build with -ftrivial-auto-var-init=pattern.
+inline constexpr uint8_t canary = 0xaa;
+/// How much of a flow's stack was used at most so far, in bytes.
+size_t deepest_stack();
 
 // --- CPUs
 
@@ -61,6 +66,9 @@ std::vector<uint8_t> collect_interrupts(unsigned cpu);
 extern std::atomic<uint64_t> tsc;
 extern uint64_t tsc_step;
 
+/// What a CPU does that waits for another one in a loop. Null: the driver's turn.
+extern void (*spin)();
+
 /// Called for an interrupt that must be taken at once, since its sender waits: TLB flushes. Runs as
 /// the target CPU.
 extern void (*urgent_interrupt)(uint8_t vector);
@@ -86,6 +94,8 @@ extern void (*guest_program)(Registers& frame);
 
 /// Called for every table that a walk reads: tests check that it may be one.
 extern void (*walk_observer)(Mfn table, unsigned level);
+/// Called before hypervisor code reads guest memory, or writes `size` bytes from `from` to it.
+extern void (*guest_access)(void const* from, size_t size);
 /// Where a linear address leads in the current CPU's address space, or null: an access by ring 3.
 void* guest_memory_at(uint64_t address, bool write);
 

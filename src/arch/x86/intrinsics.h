@@ -127,6 +127,9 @@ inline uint64_t read_tsc() {
 inline void write_back_and_invalidate_caches() { asm volatile("wbinvd" : : : "memory"); }
 /// Tests of the fake machine have allocations fail.
 constexpr bool allocation_fails() { return false; }
+/// Memory of the hypervisor's is nobody's any more, or somebody's again: for tests to watch.
+inline void memory_freed(void*, size_t) {}
+inline void memory_given(void*, size_t) {}
 
 /// One address, of one tag. (Intel SDM vol. 2A, INVPCID)
 inline void invalidate_page_of(unsigned tag, uint64_t address) {
