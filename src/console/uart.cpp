@@ -34,14 +34,23 @@ bool Uart::initialise(UartSettings const& settings) {
     return true;
 }
 
+/// Bounded: a port that stops answering must not stop the machine, and is waited for once. Seconds,
+/// since at the other end somebody may have been kept from reading.
+void Uart::wait_for_room() {
+    constexpr unsigned patience = 3'000'000; // a look takes a microsecond
+    for (unsigned looks = stopped_ ? 1 : patience; looks != 0; --looks)
+        if (arch::in8(settings_.port + line_status) & status_transmit_empty) {
+            stopped_ = false;
+            return;
+        }
+    stopped_ = true;
+}
+
 void Uart::put(std::string_view text) {
     if (!present_)
         return;
     for (char c : text) {
-        // Bounded: a port that stops answering must not stop the machine.
-        for (unsigned tries = 0; tries < 100'000; ++tries)
-            if (arch::in8(settings_.port + line_status) & status_transmit_empty)
-                break;
+        wait_for_room();
         arch::out8(settings_.port + data, static_cast<uint8_t>(c));
     }
 }

@@ -18,6 +18,9 @@ struct UartSettings {
 class Uart {
     UartSettings settings_{};
     bool present_ = false;
+    bool stopped_ = false; // it did not answer when it was last waited for
+
+    void wait_for_room();
 
 public:
     /// False when there is no such port.

@@ -9,12 +9,16 @@ namespace hearth::test {
 namespace {
 
 bool port_is_busy = false;
+unsigned looks_until_room = 0, looks = 0;
 uint8_t waiting_input = 0;
 
 uint8_t read_uart(uint16_t port, uint8_t) {
     constexpr uint16_t com1 = 0x3f8, line_status = com1 + 5, scratch = com1 + 7;
     switch (port) {
     case line_status:
+        ++looks;
+        if (looks_until_room != 0 && --looks_until_room == 0)
+            port_is_busy = false;
         return static_cast<uint8_t>((port_is_busy ? 0 : 0x60) | (waiting_input ? 1 : 0));
     case scratch:
         return 0x5a;
@@ -91,6 +95,29 @@ TEST_F(ConsoleQueue, AFlushSendsAllAndEndsIt) {
     EXPECT_EQ(host::serial_output().size(), 5000u);
     console_write("at once");
     EXPECT_EQ(host::serial_output().substr(5000), "at once");
+}
+
+TEST_F(ConsoleQueue, APortThatIsSlowLosesNothing) {
+    console_write("all of it");
+    looks_until_room = 1'000'000; // somebody at the other end has other things to do
+    console_flush();
+    EXPECT_FALSE(port_is_busy) << "written before there was room";
+    EXPECT_EQ(host::serial_output(), "all of it");
+}
+
+TEST_F(ConsoleQueue, APortThatStopsIsWaitedForOnce) {
+    console_flush();
+    looks = 0;
+    console_write("a");
+    unsigned const once = looks;
+    console_write("b");
+    EXPECT_LE(looks, once + 1);
+    port_is_busy = false;
+    console_write("c");
+    port_is_busy = true;
+    looks = 0;
+    console_write("d");
+    EXPECT_EQ(looks, once) << "it answers again";
 }
 
 TEST_F(ConsoleQueue, KeysAreTakenWhileOutputWaits) {
