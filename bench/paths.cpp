@@ -6,6 +6,7 @@
 #include "abi/event_channel.h"
 #include "abi/grant_table.h"
 #include "library/guest.h"
+#include "library/pv/user.h"
 
 #include <utility>
 
@@ -14,14 +15,25 @@ using namespace guest;
 using namespace hearth::abi;
 
 extern "C" {
-extern char breakpoint_entry[], upcall_entry[], system_call_entry[];
-void run_user(uint64_t* counts, unsigned count);
+extern char breakpoint_entry[], upcall_entry[], system_call_entry[], user_code[];
+extern uint64_t kernel_stack_pointer;
 extern SharedInfo volatile shared_page;
 extern uint64_t volatile upcalls;
 }
 
-// A handler that does nothing but go back, and one that first takes note of the event.
+// A handler that does nothing but go back, one that first takes note of the event, and one for
+// system calls. User mode, at user_code, makes rbx of them and leaves at rdi what each took; then
+// one of number 0, to leave it.
 asm(R"(
+        .macro GO_BACK
+        push    $0
+        push    %rcx
+        push    %r11
+        push    %rax
+        mov     $23, %eax
+        syscall
+        .endm
+
         .text
 upcall_entry:
         incq    upcalls(%rip)
@@ -29,66 +41,28 @@ upcall_entry:
 breakpoint_entry:
         pop     %rcx
         pop     %r11
-        push    $0
-        push    %rcx
-        push    %r11
-        push    %rax
-        mov     $23, %eax
-        syscall
-// To user mode, which makes system calls until it has timed as many as it is asked for; the last
-// one, of number 0, comes back here.
-run_user:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
-        mov     %rsp, kernel_stack_pointer(%rip)
-        push    $0xe02b
-        push    $0
-        push    $0x202
-        push    $0xe033
-        lea     user_code(%rip), %rax
-        push    %rax
-        push    $0
-        push    %rcx
-        push    %r11
-        push    %rax
-        mov     $23, %eax
-        syscall
-user_code:
-        rdtsc
-        mov     %eax, %ebx
-        mov     $1, %eax
-        syscall
-        rdtsc
-        sub     %ebx, %eax
-        mov     %rax, (%rdi)
-        add     $8, %rdi
-        dec     %esi
-        jnz     user_code
-        xor     %eax, %eax
-        syscall
+        GO_BACK
 system_call_entry:
         pop     %rcx
         pop     %r11
         test    %eax, %eax
         jz      1f
-        push    $0
-        push    %rcx
-        push    %r11
-        push    %rax
-        mov     $23, %eax
-        syscall
+        GO_BACK
 1:      mov     kernel_stack_pointer(%rip), %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
-        ret
+        jmp     user_left
+user_code:
+        rdtsc
+        mov     %eax, %esi
+        mov     $1, %eax
+        syscall
+        rdtsc
+        sub     %esi, %eax
+        mov     %rax, (%rdi)
+        add     $8, %rdi
+        dec     %ebx
+        jnz     user_code
+        xor     %eax, %eax
+        syscall
         .bss
 kernel_stack_pointer:
         .skip   8
@@ -275,7 +249,10 @@ void user_mode() {
                      static_cast<uint64_t>(CallbackOperation::register_callback), &callback) == 0);
     EXPECT(hypercall(Hypercall::stack_switch, 0xe02b, static_cast<char*>(page()) + page_size) == 0);
     uint64_t counts[repetitions];
-    run_user(counts, repetitions);
+    UserEntry const entry{
+        reinterpret_cast<uint64_t>(user_code), 0, 0x202, 0xe033, 0xe02b, repetitions,
+        reinterpret_cast<uint64_t>(counts)};
+    enter_user(&entry, &kernel_stack_pointer);
     print_median("system call of user mode, and iret", counts);
 }
 

@@ -134,17 +134,13 @@ void guest_exception(Registers& r, Thread& vcpu) {
 }
 
 namespace {
-/// To the kernel's callback; without one it is as where the processor has no such instruction.
-void deliver_syscall(PvVcpu& v, Registers& r, Handler const& callback) {
-    if (callback.address != 0)
-        return deliver_callback(v, callback);
+/// Without a callback it is as where the processor has no such instruction. Saves the registers of
+/// whoever calls it, who need not.
+[[gnu::noinline, clang::preserve_most]] void deliver_syscall_without_callback(PvVcpu& v,
+                                                                              Registers& r) {
     constexpr uint64_t instruction_size = 2;
     r.rip -= instruction_size;
     deliver_trap(v, Vector::invalid_opcode);
-}
-[[gnu::noinline, clang::preserve_most]] void deliver_syscall_without_callback(PvVcpu& v,
-                                                                              Registers& r) {
-    deliver_syscall(v, r, {});
 }
 
 [[gnu::noinline]] SyscallResult system_call_of_user(PvVcpu& v, Registers& r) {
@@ -169,7 +165,10 @@ SyscallResult guest_syscall(Registers& r, Thread& vcpu) {
 
 void guest_syscall32(Registers& r) {
     PvVcpu& v = current();
-    deliver_syscall(v, r, v.syscall32_callback);
+    if (v.syscall32_callback.address)
+        deliver_callback(v, v.syscall32_callback);
+    else
+        deliver_syscall_without_callback(v, r);
 }
 
 void guest_sysenter(Registers& r) {

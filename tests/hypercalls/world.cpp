@@ -212,20 +212,6 @@ public:
 
 // --- The machine
 
-void World::take_own_interrupts() {
-    unsigned const cpu = host::current_cpu();
-    for (uint8_t const vector : host::collect_interrupts(cpu))
-        if (vector == arch::vector_reschedule) {
-            reschedule_interrupt();
-            request_reschedule();
-        }
-    auto& state = host::cpu_state(cpu);
-    if (state.timer_deadline_tsc != 0 && state.timer_deadline_tsc <= host::tsc.load()) {
-        state.timer_deadline_tsc = 0;
-        timer_interrupt();
-    }
-}
-
 /// The CPU stands still in the middle of the hypervisor: it takes no interrupt until it goes on.
 void World::leave_inside() {
     unsigned const cpu = host::current_cpu();

@@ -52,7 +52,6 @@ class World {
     static void at_window();
     static void at_guest_access(void const* from, size_t size);
     static void leave_inside();
-    static void take_own_interrupts();
 
     [[nodiscard]] bool at_rest() const;
     void operate(pv::PvVcpu& v);

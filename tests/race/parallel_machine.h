@@ -79,23 +79,6 @@ protected:
 };
 
 class ParallelMachine {
-    static void take_own_interrupts() {
-        unsigned const cpu = host::current_cpu();
-        for (uint8_t const vector : host::collect_interrupts(cpu)) {
-            if (vector == arch::vector_flush)
-                serve_flush_request();
-            if (vector == arch::vector_reschedule) {
-                reschedule_interrupt();
-                request_reschedule();
-            }
-        }
-        auto& state = host::cpu_state(cpu);
-        if (state.timer_deadline_tsc != 0 && state.timer_deadline_tsc <= host::tsc.load()) {
-            state.timer_deadline_tsc = 0;
-            timer_interrupt();
-        }
-    }
-
 public:
     /// Lets the CPUs go until each program is done. False: one has not within a minute.
     static bool run(std::vector<Program*> const& programs) {

@@ -98,20 +98,28 @@ inline void boot_machine() {
         abort();
 }
 
-/// Takes what was sent to a CPU, as it would between two instructions.
-inline void take_interrupts(unsigned cpu) {
-    unsigned const before = host::current_cpu();
-    host::set_current_cpu(cpu);
+/// Takes what was sent to the CPU that the caller is, as it would between two instructions.
+inline void take_own_interrupts() {
+    unsigned const cpu = host::current_cpu();
     auto& state = host::cpu_state(cpu);
-    if (state.timer_deadline_tsc != 0 && state.timer_deadline_tsc <= host::tsc) {
+    if (state.timer_deadline_tsc != 0 && state.timer_deadline_tsc <= host::tsc.load()) {
         state.timer_deadline_tsc = 0;
         timer_interrupt();
     }
-    for (uint8_t const vector : host::collect_interrupts(cpu))
+    for (uint8_t const vector : host::collect_interrupts(cpu)) {
+        if (vector == arch::vector_flush) // unless it is urgent, and was taken at once
+            serve_flush_request();
         if (vector == arch::vector_reschedule) {
             reschedule_interrupt();
             request_reschedule();
         }
+    }
+}
+/// The same for another one.
+inline void take_interrupts(unsigned cpu) {
+    unsigned const before = host::current_cpu();
+    host::set_current_cpu(cpu);
+    take_own_interrupts();
     host::set_current_cpu(before);
 }
 

@@ -82,10 +82,9 @@ TEST(SpaceTagsOfGuests, AnUpdateThatDropsItsPageDropsItOfBothModes) {
               0);
     guest.run([&] {
         pv::load_active_space(guest.vcpu());
-        pv::enter_mode(
-            guest.vcpu(),
-            !guest.vcpu().kernel_mode); // there and back: both modes have something to keep
-        pv::enter_mode(guest.vcpu(), !guest.vcpu().kernel_mode);
+        // There and back: both modes have something to keep.
+        pv::enter_mode(guest.vcpu(), false);
+        pv::enter_mode(guest.vcpu(), true);
     });
     uint64_t const& dropped = host::cpu_state(guest.vcpu().cpu()).pages_invalidated;
     uint64_t const before = dropped;

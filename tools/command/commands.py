@@ -251,12 +251,19 @@ def reported(tally, name, command, report, **more):
     tally.add(passed, failed, name, time.monotonic() - begun, f", {skipped} skipped" if skipped else "")
 
 
-def test_hosted(tally, name, preset):
+def build_for(tally, name, preset):
+    """The folder with what was built; None when that failed, which the tally has."""
     try:
-        folder = configure_and_build(preset)
+        return configure_and_build(preset)
     except Failure as failure:
         print(failure)
         return tally.add(0, 1, f"{name} (build)", 0)
+
+
+def test_hosted(tally, name, preset):
+    folder = build_for(tally, name, preset)
+    if not folder:
+        return
     report = os.path.join(BUILD, f"logs/{name}.xml")
     # CTest runs each test in a process of its own, on all CPUs.
     quiet = {"stdout": open(os.path.join(BUILD, f"logs/{name}.log"), "w")}
@@ -322,11 +329,9 @@ def run_beside_each_other(tally, programs):
 
 
 def test_fuzz(tally, seconds=FUZZ_SECONDS):
-    try:
-        folder = configure_and_build("fuzz")
-    except Failure as failure:
-        print(failure)
-        return tally.add(0, 1, "fuzz (build)", 0)
+    folder = build_for(tally, "fuzz", "fuzz")
+    if not folder:
+        return
 
     def program(name):
         found = os.path.join(BUILD, "corpus", name)
@@ -345,11 +350,9 @@ def test_fuzz(tally, seconds=FUZZ_SECONDS):
 
 def test_steps(tally, seconds=STEPS_SECONDS):
     """Guests that ask for anything, each CPU with a seed of its own."""
-    try:
-        folder = configure_and_build("hosted")
-    except Failure as failure:
-        print(failure)
-        return tally.add(0, 1, "steps (build)", 0)
+    folder = build_for(tally, "steps", "hosted")
+    if not folder:
+        return
 
     def program(seed):
         return (f"steps: HEARTH_SEED={seed}", ["timeout", str(2 * seconds + 60), os.path.join(folder, "hypercall_steps")],

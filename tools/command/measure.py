@@ -73,6 +73,16 @@ def measure_boot(name, image, kernel):
     }
 
 
+def what_a_guest_says(kind, name, image, timeout, **options):
+    """The serial log of the guest bench/KIND.cpp as Domain 0 on a hypervisor, under instruction counting."""
+    log = os.path.join(BUILD, f"bench/{kind}-{name}.log")
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    with machine.Machine(log=log, image=image, kernel=f"{BUILD}/guests/{kind}", initrd="", disk="none", net="none", icount=True, cpu="max,smap=off,rdrand=off",
+                         extra=["-no-reboot", "-seed", "1", "-rtc", "base=2020-01-01,clock=vm"], **options) as guest:
+        guest.wait_for(rf"^GUEST {kind}: ok$", timeout=timeout)
+        return guest.text
+
+
 def measure_memory(name, image):
     """What is free and what Domain 0 has when it idles at a shell, in KiB: the hypervisor is asked by its debug key m, Domain 0
     for the size that it believes to have."""

@@ -12,17 +12,6 @@ from machine import BUILD
 GOALS = {"largest error of a share": 0.02, "throughput lost": 0.01, "mean lateness, ms": 2.0}
 
 
-def run(name, image):
-    """What the guest bench/fair.cpp says on a hypervisor."""
-    log = os.path.join(BUILD, f"bench/fair-{name}.log")
-    os.makedirs(os.path.dirname(log), exist_ok=True)
-    with machine.Machine(log=log, memory=1024, cmdline="dom0_mem=64M", image=image, kernel=f"{BUILD}/guests/fair", initrd="", disk="none", net="none",
-                         icount=True, cpu="max,smap=off,rdrand=off",
-                         extra=["-no-reboot", "-seed", "1", "-rtc", "base=2020-01-01,clock=vm"]) as guest:
-        guest.wait_for(r"^GUEST fair: ok$", timeout=900)
-        return guest.text
-
-
 def summary(text):
     lines = [[kind, *map(int, numbers.split())] for kind, numbers in re.findall(r"^(ALONE|TIME|SHARE|LATE) ([\d ]+)$", text, re.M)]
     of = lambda wanted: [numbers for kind, *numbers in lines if kind == wanted]
@@ -56,7 +45,8 @@ def report(results):
 
 def fair():
     commands.say("128 domains share one CPU for ten seconds of virtual time on each hypervisor (some minutes)")
-    results = {who: summary(run(who, image)) for who, image in (("hearth", machine.hypervisor()), ("xen", measure.debian_xen()))}
+    images = {"hearth": machine.hypervisor(), "xen": measure.debian_xen()}
+    results = {who: summary(measure.what_a_guest_says("fair", who, image, 900, memory=1024, cmdline="dom0_mem=64M")) for who, image in images.items()}
     report(results)
     path = os.path.join(BUILD, "bench/fair.json")
     with open(path, "w") as file:

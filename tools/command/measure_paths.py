@@ -16,14 +16,8 @@ GOAL = 0.5  # of what Xen takes
 
 def count(name, image):
     """Instructions by path, as the guest bench/paths.cpp times them on a hypervisor."""
-    log = os.path.join(BUILD, f"bench/paths-{name}.log")
-    os.makedirs(os.path.dirname(log), exist_ok=True)
-    with machine.Machine(log=log, memory=512, image=image, kernel=f"{BUILD}/guests/paths", initrd="", disk="none", net="none", icount=True,
-                         cpu="max,smap=off,rdrand=off",
-                         extra=["-no-reboot", "-seed", "1", "-rtc", "base=2020-01-01,clock=vm"]) as guest:
-        guest.wait_for(r"^GUEST paths: ok$", timeout=120)
-        found = {path: int(value) for path, value in re.findall(r"^PATH (.*): (\d+)$", guest.text, re.M)}
-    return found
+    text = measure.what_a_guest_says("paths", name, image, 120, memory=512)
+    return {path: int(value) for path, value in re.findall(r"^PATH (.*): (\d+)$", text, re.M)}
 
 
 def geometric_mean(values):

@@ -2,8 +2,6 @@
 
 #include "library/guest.h"
 
-extern "C" void enter_user(guest::UserEntry const* entry, uint64_t* saved_stack);
-
 namespace guest {
 
 using namespace hearth::abi;

@@ -11,6 +11,8 @@ extern "C" char user_done[], user_start[];
 struct UserEntry {
     uint64_t rip, rsp, flags, cs, ss, rbx, rdi;
 };
+/// Comes back when somebody jumps to user_left on the stack that was saved.
+extern "C" void enter_user(UserEntry const* entry, uint64_t* saved_stack);
 
 /// How user mode ended: by a trap or a callback.
 struct UserExit : Fault {
