@@ -286,13 +286,23 @@ struct Scheduler {
         switch_away(cpu, now);
     }
 
+    /// How many wait on a CPU for longer than until it looks. Whom an idle one is about to run
+    /// stays there: two such CPUs could take him from one another for ever.
+    static unsigned left_waiting(Cpu& cpu) {
+        unsigned const length = cpu.queue.length;
+        return length != 0 && cpu.running->idle_ ? length - 1 : length;
+    }
+    static Thread* first_left_waiting(Cpu& cpu) {
+        Thread* const first = cpu.queue.threads.front();
+        return first && cpu.running->idle_ ? cpu.queue.threads.next(*first) : first;
+    }
     /// Takes a thread from the longest queue for a CPU with nothing to do.
     static bool steal() {
         unsigned const self = this_cpu_id();
         unsigned busiest = self, most = 0;
         online_cpus().each([&](unsigned id) {
-            if (id != self && cpus[id].queue.length > most) {
-                most = cpus[id].queue.length;
+            if (id != self && left_waiting(cpus[id]) > most) {
+                most = left_waiting(cpus[id]);
                 busiest = id;
             }
         });
@@ -302,11 +312,8 @@ struct Scheduler {
         {
             Cpu& from = cpus[busiest];
             LockGuard guard{from.lock};
-            for (Thread* t = from.queue.threads.front(); t; t = from.queue.threads.next(*t)) {
+            for (Thread* t = first_left_waiting(from); t; t = from.queue.threads.next(*t)) {
                 if (!may_come(*t, self))
-                    continue;
-                // Its CPU is about to run it, and is where it likes to be.
-                if (from.running->idle_ && !t->preferred_.has(self))
                     continue;
                 if (!taken || t->preferred_.has(self))
                     taken = t;
@@ -353,7 +360,7 @@ struct Scheduler {
             uint64_t const mine = cpus[self].queue.weight;
             uint64_t const too_much = from.queue.weight > mine ? (from.queue.weight - mine) / 2 : 0;
             unsigned left_to_look_at = 16;
-            taken = from.queue.threads.front();
+            taken = first_left_waiting(from);
             while (taken && (taken->weight_ > too_much || !may_come(*taken, self) ||
                              !taken->preferred_.has(self)))
                 taken = --left_to_look_at != 0 ? from.queue.threads.next(*taken) : nullptr;

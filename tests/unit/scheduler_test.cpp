@@ -217,6 +217,36 @@ TEST_F(SchedulerTest, OneThatSleepsMovesAtOnce) {
     EXPECT_EQ(t.burnt, 2 * ms);
 }
 
+/// Two CPUs in step took a thread from one another for ever, and neither ran it.
+TEST_F(SchedulerTest, AThreadThatAnIdleCpuIsAboutToRunStaysThere) {
+    SimulatedThread& t = add(CpuMask::of(0), false);
+    run_for(ms);
+    set_affinity(t, CpuMask::first(2));
+    t.give(quantum);
+    host::run_cpu(1);
+    EXPECT_NE(cpu_block(1).current, &t);
+    host::run_cpu(0);
+    EXPECT_EQ(cpu_block(0).current, &t);
+    run_for(ms);
+    EXPECT_EQ(t.burnt, quantum);
+}
+
+/// Only one of them can be run by its CPU at once.
+TEST_F(SchedulerTest, AnIdleCpuTakesTheSecondFromOneThatIsAboutToRunTheFirst) {
+    SimulatedThread& first = add(CpuMask::of(0), false);
+    SimulatedThread& second = add(CpuMask::of(0), false);
+    run_for(ms);
+    set_affinity(first, CpuMask::of(0));
+    first.give(quantum);
+    second.give(quantum);
+    set_affinity(second, CpuMask::first(2));
+    host::run_cpu(1);
+    EXPECT_EQ(cpu_block(1).current, &second);
+    host::run_cpu(0);
+    EXPECT_EQ(cpu_block(0).current, &first);
+    run_for(ms);
+}
+
 TEST_F(SchedulerTest, AnIdleCpuTakesWorkFromABusyOne) {
     SimulatedThread& a = add(CpuMask::of(1), true);
     SimulatedThread& b = add(CpuMask::of(1), true);
