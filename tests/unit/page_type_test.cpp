@@ -236,6 +236,13 @@ TEST_F(PageTypeTest, AFrameGivenBackWhileMappedStaysUntilItIsNot) {
     EXPECT_EQ(page_at(frame).state, PageState::free);
 }
 
+TEST_F(PageTypeTest, GuestMemoryAtAddressZeroIsReachedLikeAnyOther) {
+    Pte const table = Pte::make(guest.l1, Guest::table_flags);
+    ASSERT_EQ(update(guest.l2, 0, table.v), 0);
+    guest.argument<abi::MmuUpdate>() = {guest.l2.raw() << page_shift, table.v};
+    EXPECT_EQ(*guest.hypercall(Hypercall::mmu_update, 0, 1, 0, domid_self), 0);
+}
+
 TEST_F(PageTypeTest, PreservingUpdatesKeepWhatTheProcessorNoted) {
     Mfn const frame = guest.new_frame();
     EXPECT_EQ(map(1, Pte{writable(frame).v & ~(pte::accessed | pte::dirty)}), 0);

@@ -58,22 +58,24 @@ void* reach(uint64_t address, bool write) {
 } // namespace
 
 size_t copy_guest(void* to, void const* from, size_t size) {
-    auto const target = reinterpret_cast<uint64_t>(to), source = reinterpret_cast<uint64_t>(from);
+    // In numbers, not pointers: a guest may well have memory at address 0.
+    auto target = reinterpret_cast<uint64_t>(to), source = reinterpret_cast<uint64_t>(from);
     bool const writing = host::is_guest_address(target);
     if (writing == host::is_guest_address(source))
         return size;
     if (host::guest_access)
         host::guest_access(from, writing ? size : 0);
     while (size != 0) {
-        uint64_t const address = reinterpret_cast<uint64_t>(writing ? to : from);
+        uint64_t const address = writing ? target : source;
         size_t const here = page_size - (address & page_mask);
         size_t const part = here < size ? here : size;
         void* const memory = reach(address, writing);
         if (!memory)
             return size;
-        memcpy(writing ? memory : to, writing ? from : memory, part);
-        to = static_cast<char*>(to) + part;
-        from = static_cast<char const*>(from) + part;
+        memcpy(writing ? memory : reinterpret_cast<void*>(target),
+               writing ? reinterpret_cast<void const*>(source) : memory, part);
+        target += part;
+        source += part;
         size -= part;
     }
     return 0;
