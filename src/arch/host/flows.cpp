@@ -1,5 +1,6 @@
-// Switching between stacks, by the C library's contexts. A vCPU's stack holds its register frame
-// only; its code runs on a larger one, since sanitizers need room.
+// Switching between stacks. A vCPU's stack holds its register frame only; its code runs on a larger
+// one, since sanitizers need room. Not by the C library's contexts: each switch of those is a
+// system call, and a dozen more under the address sanitizer.
 //
 // CPUs are coroutines of the one thread that drives them all, in turn; or each has a thread of its
 // own that drives it, and then the sanitizer for races has something to look at.
@@ -15,7 +16,6 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <ucontext.h>
 
 #if __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
@@ -32,7 +32,7 @@ namespace {
 constexpr size_t flow_stack_size = 512 * 1024;
 
 struct Flow {
-    ucontext_t context{};
+    void* stack_pointer = nullptr; // while it does not run
     void (*function)(void*) = nullptr;
     void* argument = nullptr;
     std::unique_ptr<char[]> stack;
@@ -49,6 +49,7 @@ struct Driver {
     Flow flow;
     bool in_cpu = false;
     Flow* arrived_from = nullptr;
+    Flow* arriving = nullptr;
 };
 [[gnu::noinline]] Driver& driver() {
     static thread_local Driver mine;
@@ -63,6 +64,17 @@ std::vector<std::unique_ptr<Flow>>& all_flows() {
     return flows;
 }
 
+// SAFETY: pushes and pops what a C++ call preserves, and no more is live across a call;
+// prepare_flow() lays a new stack out in this order.
+[[gnu::naked]] void switch_stack_pointers(void** /*save: rdi*/, void* /*load: rsi*/) {
+    asm("push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+        "mov %rsp, (%rdi)\n"
+        "mov %rsi, %rsp\n"
+        "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+        "ret");
+}
+constexpr unsigned preserved_registers = 6;
+
 void arrive(Flow& self) {
 #if __has_feature(address_sanitizer)
     Flow& from = *driver().arrived_from;
@@ -73,6 +85,7 @@ void arrive(Flow& self) {
 
 void switch_flows(Flow& from, Flow& to) {
     driver().arrived_from = &from;
+    driver().arriving = &to;
 #if __has_feature(thread_sanitizer)
     if (!from.fiber)
         from.fiber = __tsan_get_current_fiber();
@@ -81,12 +94,12 @@ void switch_flows(Flow& from, Flow& to) {
 #if __has_feature(address_sanitizer)
     __sanitizer_start_switch_fiber(&from.fake_stack, to.bottom, to.size);
 #endif
-    swapcontext(&from.context, &to.context);
+    switch_stack_pointers(&from.stack_pointer, to.stack_pointer);
     arrive(from);
 }
 
-void begin(unsigned high, unsigned low) {
-    Flow& self = *reinterpret_cast<Flow*>(uint64_t{high} << 32 | low);
+void begin() {
+    Flow& self = *driver().arriving;
     arrive(self);
     if (self.is_thread)
         thread_first_activation();
@@ -117,19 +130,19 @@ void prepare_flow(Flow& flow, void (*function)(void*), void* argument, bool is_t
     // Whatever its last owner left on it is dead.
     ASAN_UNPOISON_MEMORY_REGION(flow.stack.get(), flow_stack_size);
 #endif
-    getcontext(&flow.context);
 #if __has_feature(thread_sanitizer)
     if (flow.fiber)
         __tsan_destroy_fiber(flow.fiber);
     flow.fiber = __tsan_create_fiber(0);
 #endif
-    flow.context.uc_stack.ss_sp = flow.stack.get();
-    flow.context.uc_stack.ss_size = flow_stack_size;
     flow.bottom = flow.stack.get();
     flow.size = flow_stack_size;
-    auto const address = reinterpret_cast<uint64_t>(&flow);
-    makecontext(&flow.context, reinterpret_cast<void (*)()>(begin), 2,
-                static_cast<unsigned>(address >> 32), static_cast<unsigned>(address));
+    auto* top = reinterpret_cast<void**>(flow.stack.get() + flow_stack_size);
+    *--top = nullptr; // to where begin() does not return
+    *--top = reinterpret_cast<void*>(begin);
+    for (unsigned i = 0; i < preserved_registers; ++i)
+        *--top = nullptr;
+    flow.stack_pointer = top;
 }
 
 Flow& make_flow(void (*function)(void*), void* argument, bool is_thread) {
