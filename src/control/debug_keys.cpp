@@ -53,8 +53,8 @@ void events() {
     });
 }
 void memory() {
-    log_info("memory: {} of {} frames free, {} objects in use", free_frame_count(),
-             total_frame_count(), object_count());
+    log_info("memory: {} of {} frames free, {} for small objects, {} of which are in use",
+             free_frame_count(), total_frame_count(), object_frame_count(), object_count());
 }
 void domains() {
     each_domain([](Domain& d) {

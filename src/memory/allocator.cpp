@@ -189,6 +189,7 @@ struct FreeObject {
 struct ObjectLists {
     FreeObject* heads[largest_class + 1]{};
     uint64_t in_use = 0;
+    uint64_t frames = 0;
 };
 constinit Guarded<ObjectLists, Rank::heap> objects;
 
@@ -208,6 +209,7 @@ Result<> refill(unsigned size_class) {
     page_at(mfn).order = static_cast<uint8_t>(size_class);
     char* const base = direct<char>(mfn);
     objects.with([&](ObjectLists& lists) {
+        ++lists.frames;
         for (size_t at = 0; at < page_size; at += size_t{1} << size_class)
             lists.heads[size_class] = free_object(base + at, size_class, lists.heads[size_class]);
     });
@@ -261,6 +263,9 @@ void free_bytes(void* pointer) {
 
 uint64_t object_count() {
     return objects.with([](ObjectLists& lists) { return lists.in_use; });
+}
+uint64_t object_frame_count() {
+    return objects.with([](ObjectLists& lists) { return lists.frames; });
 }
 
 } // namespace hearth

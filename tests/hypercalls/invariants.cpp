@@ -295,22 +295,4 @@ std::string Invariants::look_for_secrets() {
     return {};
 }
 
-Inventory Inventory::now() {
-    // Each window of descriptors that was ever in use keeps the page that is the same for all, and
-    // a note: for the next vCPU.
-    auto const is_kept = [](auto const& mapping) {
-        uint64_t const offset = mapping.first - layout::descriptor_windows;
-        return offset < layout::slot_size &&
-               offset % pv::window_size == pv::gdt_guest_frames * page_size;
-    };
-    auto const& mappings = host::hypervisor_mappings();
-    constexpr uint64_t most_kept = 64; // more vCPUs than ever live at once
-    auto const kept = std::min<uint64_t>(most_kept, std::ranges::count_if(mappings, is_kept));
-    return {free_frame_count(), object_count() - kept, host::stack_count(), mappings.size() - kept};
-}
-std::string Inventory::text() const {
-    return test::text("%lu frames free; in use: %lu objects, %lu stacks, %lu mappings", frames,
-                      objects, stacks, mappings);
-}
-
 } // namespace hearth::test

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "unit/frame_accounting.h"
+#include "unit/inventory.h"
 
 #include <string>
 #include <vector>
@@ -30,14 +31,6 @@ public:
     /// Whether a guest's memory has what is not its own.
     static std::string look_for_secrets();
     static std::vector<Domain*> all_domains();
-};
-
-/// What there is of everything that can leak.
-struct Inventory {
-    uint64_t frames, objects, stacks, mappings;
-    bool operator==(Inventory const&) const = default;
-    [[nodiscard]] std::string text() const;
-    static Inventory now();
 };
 
 /// Whether four bytes in a row are those by which secrets are known.

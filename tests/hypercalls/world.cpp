@@ -7,6 +7,7 @@
 #include "grant/use.h"
 
 #include <cstring>
+#include <sstream>
 
 extern "C" void guest_exception(hearth::Registers& frame, hearth::Thread& vcpu);
 
@@ -45,17 +46,20 @@ struct Machine {
                             Guest::argument_address) != 0)
             abort();
         guest.domain.hardware = false;
-        warm_up();
+        // Where it keeps its ports, which toolstacks bind for it.
+        guest.argument<abi::AllocUnbound>() = {domid_self, domid_self, 0};
+        if (ask_for_events(abi::EventOperation::alloc_unbound) != 0)
+            abort();
     }
-    /// Small objects take frames that they never give back: as many as will ever be needed now.
-    static void warm_up() {
-        for (size_t size = 32; size <= 2048; size *= 2) {
-            std::vector<void*> objects;
-            for (size_t i = 0; i < 160 * page_size / size; ++i)
-                objects.push_back(Guest::must(allocate_bytes(size)));
-            for (void* const object : objects)
-                free_bytes(object);
-        }
+    void close_ports() {
+        guest.argument<abi::EventReset>() = {domid_self};
+        (void)ask_for_events(abi::EventOperation::reset);
+    }
+
+private:
+    std::optional<int64_t> ask_for_events(abi::EventOperation operation) {
+        return guest.hypercall(abi::Hypercall::event_channel_op, static_cast<uint64_t>(operation),
+                               Guest::argument_address);
     }
 };
 Machine& machine() {
@@ -371,6 +375,7 @@ void World::end_all() {
         auto const which = members_.begin() + static_cast<long>(in_.below(members_.size()));
         members_.erase(which);
     }
+    machine().close_ports();
     Worker::run([] {
         for (Domain* const d : Invariants::all_domains())
             if (d != &machine().guest.domain) {
@@ -410,7 +415,7 @@ void World::end_all() {
             fprintf(stderr, "domain %u is still there: %u references\n", d->id,
                     d->references.load());
     if (Inventory const after = Inventory::now(); after != before_ || !gone())
-        fail("before: " + before_.text() + "\nafter: " + after.text());
+        fail((std::ostringstream{} << "before: " << before_ << "\nafter: " << after).str());
 }
 
 // --- What a vCPU does

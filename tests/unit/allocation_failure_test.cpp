@@ -1,6 +1,7 @@
 // Each allocation of the hypervisor fails once, in scenarios of a toolstack and its guests:
 // somebody is told, and after the end of all nothing is left.
 #include "grant_guest.h"
+#include "inventory.h"
 #include "toolstack.h"
 
 #include "abi/event_channel.h"
@@ -16,20 +17,6 @@ namespace {
 using abi::DomctlOperation;
 using abi::EventOperation;
 using abi::Hypercall;
-
-/// What there is of everything that can leak.
-struct Inventory {
-    uint64_t frames, objects, stacks, mappings;
-    bool operator==(Inventory const&) const = default;
-};
-std::ostream& operator<<(std::ostream& to, Inventory const& i) {
-    return to << i.frames << " frames free; in use: " << i.objects << " objects, " << i.stacks
-              << " stacks, " << i.mappings << " mappings";
-}
-Inventory inventory() {
-    return {free_frame_count(), object_count(), host::stack_count(),
-            host::hypervisor_mappings().size()};
-}
 
 /// What a scenario's calls answer: whether all went well.
 class Answers {
@@ -87,14 +74,14 @@ unsigned fail_each(Scenario scenario) {
     };
     EXPECT_TRUE(runs_well());
     EXPECT_TRUE(runs_well()) << "what is made only once is there now";
-    Inventory const before = inventory();
+    Inventory const before = Inventory::now();
     for (unsigned n = 1;; ++n) {
         host::fail_allocation(n);
         bool const well = runs_well();
         host::fail_allocation(0);
         if (!host::allocation_failed())
             return n - 1;
-        EXPECT_EQ(inventory(), before) << "after allocation " << n << " failed";
+        EXPECT_EQ(Inventory::now(), before) << "after allocation " << n << " failed";
         EXPECT_FALSE(well) << "nobody was told that allocation " << n << " failed";
         if (testing::Test::HasFailure())
             return 0;
