@@ -1,10 +1,10 @@
-// The hypercalls of 64-bit PV guests, all of them on one page.
+// The hypercalls of 64-bit PV guests, all of them on one page, but for `iret`, which is a way back
+// rather than a call (pv/traps.cpp).
 #include "control/control.h"
 #include "domain/guest_memory.h"
 #include "event/event.h"
 #include "grant/grant.h"
 #include "hypercall/table.h"
-#include "pv/bounce.h"
 #include "pv/callbacks.h"
 #include "pv/descriptor_tables.h"
 #include "pv/hypercall.h"
@@ -32,7 +32,7 @@ constexpr Reserved of_others(abi::SchedOperation operation) {
 
 using abi::Hypercall;
 using Pv64 = Table<
-    Row<Hypercall::iret, pv::do_iret>, Row<Hypercall::set_trap_table, pv::do_set_trap_table>,
+    Row<Hypercall::set_trap_table, pv::do_set_trap_table>,
     Row<Hypercall::mmu_update, pv::do_mmu_update>, Row<Hypercall::set_gdt, pv::do_set_gdt>,
     Row<Hypercall::stack_switch, pv::do_stack_switch>,
     Row<Hypercall::set_callbacks, pv::do_set_callbacks>,
@@ -95,10 +95,9 @@ Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
          ++i) {
         abi::MulticallEntry entry;
         TRY(entries.read_to(entry, i));
-        bool const allowed = entry.op != static_cast<uint64_t>(Hypercall::multicall) &&
-                             entry.op != static_cast<uint64_t>(Hypercall::iret);
-        auto const result = allowed ? Pv64::call(entry.op, context, ListedArguments{entry})
-                                    : Result<int64_t>{Errno::nosys};
+        auto const result = entry.op != static_cast<uint64_t>(Hypercall::multicall)
+                                ? Pv64::call(entry.op, context, ListedArguments{entry})
+                                : Result<int64_t>{Errno::nosys};
         int64_t const value = result ? *result : abi_error(result.error());
         uint64_t const field = list + i * sizeof entry + offsetof(abi::MulticallEntry, result);
         TRY(GuestPointer<int64_t>{field}.write(value));

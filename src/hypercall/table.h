@@ -82,17 +82,17 @@ private:
     }
 };
 
-/// The most frequent first. The numbers of the others ascend.
-template <class First, class... Others>
+/// Their numbers ascend.
+template <class... Rows>
 class Table {
-    using Sorted = std::tuple<Others...>;
+    using Sorted = std::tuple<Rows...>;
     template <size_t index>
     static constexpr uint64_t number_at = std::tuple_element_t<index, Sorted>::number;
     template <size_t... I>
     static constexpr bool ascend(std::index_sequence<I...>) {
         return ((number_at<I> < number_at<I + 1>) && ...);
     }
-    static_assert(ascend(std::make_index_sequence<sizeof...(Others) - 1>()));
+    static_assert(ascend(std::make_index_sequence<sizeof...(Rows) - 1>()));
 
     /// Looks among the rows [low, high).
     template <size_t low, size_t high, class Arguments>
@@ -113,9 +113,7 @@ public:
     template <class Arguments>
     [[gnu::always_inline]] static Result<int64_t> call(uint64_t number, Context& context,
                                                        Arguments const& a) {
-        if (number == First::number)
-            return First::call(number, context, a);
-        return search<0, sizeof...(Others)>(number, context, a);
+        return search<0, sizeof...(Rows)>(number, context, a);
     }
 };
 

@@ -1,10 +1,7 @@
-// Making a PV guest run one of its handlers: frames on its kernel stack, events, and the way back
-// by the iret hypercall.
+// Making a PV guest run one of its handlers: frames on its kernel stack, and events.
 #pragma once
 
 #include "pv/vcpu.h"
-
-#include <optional>
 
 namespace hearth::pv {
 
@@ -24,7 +21,5 @@ void deliver_failsafe(PvVcpu& vcpu);
 void deliver_event(PvVcpu& vcpu);
 /// Enters the NMI's callback if one is pending, else the event callback if one is due.
 void deliver_pending(PvVcpu& vcpu);
-
-Result<int64_t> do_iret(Context& context);
 
 } // namespace hearth::pv

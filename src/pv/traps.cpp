@@ -149,7 +149,9 @@ namespace {
         deliver_system_call(v, r);
     else
         deliver_syscall_without_callback(v, r);
-    return v.upcall_due() ? way_back_by_upcall(v, r, r.rax) : way_into_handler(v, r, r.rax);
+    // A handler's frame has flat selectors and flags that are safe.
+    return v.upcall_due() ? way_back_by_upcall(v, r, r.rax)
+                          : way_back_by(WayBack::sysret, v, r, r.rax);
 }
 } // namespace
 
@@ -157,6 +159,8 @@ SyscallResult guest_syscall(Registers& r, Thread& vcpu) {
     PvVcpu& v = pv_vcpu(vcpu);
     if (!v.kernel_mode) [[unlikely]]
         return system_call_of_user(v, r);
+    if (r.rax == static_cast<uint64_t>(abi::Hypercall::iret))
+        return do_iret(v, r);
     uint64_t const result = hypercall(v, r);
     if (v.upcall_due()) [[unlikely]]
         return way_back_by_upcall(v, r, result);

@@ -39,10 +39,10 @@ inline SyscallResult way_back(PvVcpu const& v, Registers const& r, uint64_t rax)
         return {rax, WayBack::sysret};
     return {rax, layout::is_canonical(r.rip) ? WayBack::iret : WayBack::border};
 }
-/// Into a handler, whose frame has flat selectors and flags that are safe.
-inline SyscallResult way_into_handler(PvVcpu const& v, Registers const& r, uint64_t rax) {
+/// Where the instruction is known.
+inline SyscallResult way_back_by(WayBack way, PvVcpu const& v, Registers const& r, uint64_t rax) {
     bool const safe = v.attention() == 0 && layout::is_canonical(r.rip);
-    return {rax, safe ? WayBack::sysret : WayBack::border};
+    return {rax, safe ? way : WayBack::border};
 }
 /// By way of the event callback.
 [[gnu::noinline]] inline SyscallResult way_back_by_upcall(PvVcpu& v, Registers const& r,
@@ -51,6 +51,10 @@ inline SyscallResult way_into_handler(PvVcpu const& v, Registers const& r, uint6
         deliver_event(v);
     return way_back(v, r, rax);
 }
+
+/// The iret hypercall: out of a handler, on to where its frame says. A guest whose frame cannot be
+/// read, or that has no such mode, has crashed.
+SyscallResult do_iret(PvVcpu& vcpu, Registers& registers);
 
 } // namespace hearth::pv
 

@@ -12,7 +12,7 @@ add_library(hearth_freestanding INTERFACE)
 target_compile_options(hearth_freestanding INTERFACE
   -ffreestanding -fpie -mcmodel=small -fvisibility=hidden -fdirect-access-external-data
   -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mno-implicit-float
-  -mretpoline -mretpoline-external-thunk -mstack-alignment=8 -fno-stack-protector -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-jump-tables
+  -mretpoline -mretpoline-external-thunk -mstack-alignment=8 -fno-stack-protector -fno-asynchronous-unwind-tables -fno-omit-frame-pointer -momit-leaf-frame-pointer -fno-jump-tables
   -ffunction-sections -fdata-sections -O2 -g
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${HEARTH_WHOLE_PROGRAM}>>:-flto>
   $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit
