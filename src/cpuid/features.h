@@ -13,12 +13,22 @@ struct CpuidResult {
     bool operator==(CpuidResult const&) const = default;
 };
 
+/// ns = ticks * 2^shift * multiplier / 2^32.
+struct HostTsc {
+    uint32_t khz, multiplier;
+    int32_t shift;
+};
+
 /// CPUID of the machine, with what the hypervisor itself has disabled already cleared. Asked
 /// several times for one guest leaf, so answer from a snapshot: under another hypervisor the
 /// instruction costs microseconds.
 class HostCpuid {
 public:
     [[nodiscard]] virtual CpuidResult leaf(uint32_t leaf, uint32_t subleaf) const = 0;
+    /// Bits of the highest address of memory. With more than 44 Linux grants by the second version,
+    /// by which its block front end takes grants back that the back end still has (all of 6.1).
+    [[nodiscard]] virtual uint32_t address_width() const = 0;
+    [[nodiscard]] virtual HostTsc tsc() const = 0;
 
 protected:
     ~HostCpuid() = default;

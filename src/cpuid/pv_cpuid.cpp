@@ -53,10 +53,11 @@ public:
 CpuidResult PvView::features_1() const {
     CpuidResult const raw = host_.leaf(1, 0);
     uint32_t ecx = features(FeatureWord::leaf_1_ecx) | feature_hypervisor;
-    if (inputs_.os_xsave && (ecx & feature_xsave) != 0)
+    // PV kernels look here before they could have set CR4.OSXSAVE: it says that Hearth has.
+    if ((ecx & feature_xsave) != 0)
         ecx |= feature_os_xsave;
-    return {raw.eax, (raw.ebx & 0x00ffffff) | (uint32_t{inputs_.initial_apic_id} << 24), ecx,
-            features(FeatureWord::leaf_1_edx)};
+    // APIC id 0: as Xen 4.17 shows it on every vCPU of Domain 0.
+    return {raw.eax, raw.ebx & 0x00ffffff, ecx, features(FeatureWord::leaf_1_edx)};
 }
 
 CpuidResult PvView::features_7(uint32_t subleaf) const {
@@ -142,7 +143,6 @@ CpuidResult PvView::basic(uint32_t leaf, uint32_t subleaf) const {
 }
 
 CpuidResult PvView::xen(uint32_t leaf, uint32_t subleaf) const {
-    PvTimeInputs const& time = inputs_.time;
     switch (leaf - xen_cpuid_base) {
     case 0: // "XenVMMXenVMM"
         return {last_xen_leaf, 0x566e6558, 0x65584d4d, 0x4d4d566e};
@@ -153,15 +153,14 @@ CpuidResult PvView::xen(uint32_t leaf, uint32_t subleaf) const {
     case 3:
         if (subleaf == 0) {
             bool const rdtscp = (features(FeatureWord::extended_1_edx) & feature_rdtscp) != 0;
-            return {(time.emulated ? 1u : 0u) | (time.host_reliable ? 2u : 0u) | (rdtscp ? 4u : 0u),
-                    time.mode, time.guest_khz, time.incarnation};
+            constexpr uint32_t reliable = 2; // and not emulated
+            return {reliable | (rdtscp ? 4u : 0u), 0, host_.tsc().khz, 0};
         }
         if (subleaf == 1)
-            return {static_cast<uint32_t>(time.offset), static_cast<uint32_t>(time.offset >> 32),
-                    time.multiplier, time.shift};
-        return subleaf == 2 ? CpuidResult{time.host_khz, 0, 0, 0} : CpuidResult{};
+            return {0, 0, host_.tsc().multiplier, static_cast<uint32_t>(host_.tsc().shift)};
+        return subleaf == 2 ? CpuidResult{host_.tsc().khz, 0, 0, 0} : CpuidResult{};
     case 5:
-        return subleaf == 0 ? CpuidResult{0, inputs_.machine_address_width, 0, 0} : CpuidResult{};
+        return subleaf == 0 ? CpuidResult{0, host_.address_width(), 0, 0} : CpuidResult{};
     default: // 4 is for HVM guests
         return {};
     }

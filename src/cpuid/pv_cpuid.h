@@ -5,28 +5,11 @@
 
 namespace hearth {
 
-/// Xen leaf 0x40000003 (public/arch-x86/cpuid.h).
-struct PvTimeInputs {
-    bool emulated = false;
-    bool host_reliable = false;
-    uint32_t mode = 0; // tsc_mode of the domain
-    uint32_t guest_khz = 0;
-    uint32_t incarnation = 0;
-    uint64_t offset = 0;
-    uint32_t multiplier = 0;
-    uint32_t shift = 0;
-    uint32_t host_khz = 0;
-};
-
 struct PvPolicyInputs {
     bool is_hardware_domain = false;
     FeatureInputs features{};
     unsigned vcpu_id = 0;
-    uint8_t initial_apic_id = 0; // Xen 4.17 shows 0 on every vCPU of Domain 0
-    bool os_xsave = false;       // the guest's CR4.OSXSAVE
-    uint64_t xcr0 = 1;           // the guest's
-    uint8_t machine_address_width = 52;
-    PvTimeInputs time{};
+    uint64_t xcr0 = 1; // the guest's
 };
 
 inline constexpr uint32_t xen_cpuid_base = 0x40000000;

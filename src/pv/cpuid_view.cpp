@@ -2,7 +2,10 @@
 
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
+#include "memory/page.h"
 #include "time/clock.h"
+
+#include <bit>
 
 namespace hearth::pv {
 namespace {
@@ -13,6 +16,12 @@ public:
         arch::CpuidLeaf const r = arch::cpuid(leaf, subleaf);
         return {r.eax, r.ebx, r.ecx, r.edx};
     }
+    [[nodiscard]] uint32_t address_width() const override {
+        return static_cast<uint32_t>(std::bit_width(frame_limit().raw() - 1)) + page_shift;
+    }
+    [[nodiscard]] HostTsc tsc() const override {
+        return {tsc_kilohertz(), tsc_scale().multiplier, tsc_scale().shift};
+    }
 };
 constinit MachineCpuid const machine;
 
@@ -21,15 +30,7 @@ constinit MachineCpuid const machine;
 HostCpuid const& machine_cpuid() { return machine; }
 
 PvPolicyInputs policy_of(Domain const* domain) {
-    PvPolicyInputs inputs{
-        // PV kernels look here before they could have set CR4.OSXSAVE: for them it says that Hearth
-        // has.
-        .os_xsave = arch::fpu_features() != 0,
-        .time = {.host_reliable = true,
-                 .guest_khz = tsc_kilohertz(),
-                 .multiplier = tsc_scale().multiplier,
-                 .shift = static_cast<uint32_t>(static_cast<int32_t>(tsc_scale().shift)),
-                 .host_khz = tsc_kilohertz()}};
+    PvPolicyInputs inputs;
     inputs.features.xstate_supported = arch::fpu_features();
     if (domain) {
         inputs.is_hardware_domain = domain->hardware;

@@ -1,5 +1,7 @@
 // What a PV Domain 0 sees, against what Xen 4.17 shows it on the same machines.
 #include "cpuid/pv_msr.h"
+#include "memory/page.h"
+#include "pv/cpuid_view.h"
 
 #include <gtest/gtest.h>
 
@@ -134,8 +136,14 @@ constexpr Row tcg_skylake[] = {
     {0x80000008, 0, {0x3028, 0x0, 0x1001, 0x0}, {0x3028, 0x0, 0x0, 0x0}},
 };
 
+class TestHost : public HostCpuid {
+public:
+    uint32_t address_width() const override { return 31; }
+    HostTsc tsc() const override { return {0x279d1c, 7, -8}; }
+};
+
 /// Answers as the processor does: beyond the end of a range, the last basic leaf.
-class RecordedHost final : public HostCpuid {
+class RecordedHost final : public TestHost {
     std::span<Row const> rows_;
 
 public:
@@ -149,7 +157,7 @@ public:
 };
 
 /// Any answer at all, also contradictory ones.
-class RandomHost final : public HostCpuid {
+class RandomHost final : public TestHost {
     uint64_t seed_;
     uint32_t last_basic_;
     uint32_t last_extended_;
@@ -178,10 +186,7 @@ PvPolicyInputs domain_0() {
     PvPolicyInputs inputs;
     inputs.is_hardware_domain = true;
     inputs.features = {.invariant_tsc = true, .speculation_msrs = true, .xstate_supported = 0xe7};
-    inputs.os_xsave = true;
     inputs.xcr0 = 7;
-    inputs.machine_address_width = 31;
-    inputs.time.host_khz = 0x279d1c;
     return inputs;
 }
 
@@ -243,8 +248,8 @@ TEST(PvCpuid, XenLeaves) {
     EXPECT_EQ(leaf(0), (CpuidResult{0x40000005, 0x566e6558, 0x65584d4d, 0x4d4d566e}));
     EXPECT_EQ(leaf(1), (CpuidResult{0x00040011, 0, 0, 0}));
     EXPECT_EQ(leaf(2), (CpuidResult{1, 0x40000000, 1, 0}));
-    EXPECT_EQ(leaf(3), (CpuidResult{4, 0, 0, 0}));
-    EXPECT_EQ(leaf(3, 1), CpuidResult{});
+    EXPECT_EQ(leaf(3), (CpuidResult{6, 0, 0x279d1c, 0}));
+    EXPECT_EQ(leaf(3, 1), (CpuidResult{0, 0, 7, 0xfffffff8}));
     EXPECT_EQ(leaf(3, 2), (CpuidResult{0x279d1c, 0, 0, 0}));
     EXPECT_EQ(leaf(3, 3), CpuidResult{});
     EXPECT_EQ(leaf(4), CpuidResult{});
@@ -253,21 +258,15 @@ TEST(PvCpuid, XenLeaves) {
     EXPECT_EQ(leaf(6), CpuidResult{});
     EXPECT_EQ(leaf(0x100), CpuidResult{});
 
-    inputs.time = {true, true, 2, 1000, 3, 0x500000006, 7, 8, 9};
-    EXPECT_EQ(leaf(3), (CpuidResult{7, 2, 1000, 3}));
-    EXPECT_EQ(leaf(3, 1), (CpuidResult{6, 5, 7, 8}));
     RecordedHost const without_rdtscp{tcg_epyc};
-    EXPECT_EQ(pv_cpuid(0x40000003, 0, without_rdtscp, inputs).eax, 3u);
+    EXPECT_EQ(pv_cpuid(0x40000003, 0, without_rdtscp, inputs).eax, 2u);
 }
 
 TEST(PvCpuid, RunTimeState) {
     RecordedHost const host{tcg_max};
     PvPolicyInputs inputs = domain_0();
-    inputs.os_xsave = false;
     inputs.xcr0 = 3;
-    inputs.initial_apic_id = 6;
-    EXPECT_EQ(pv_cpuid(1, 0, host, inputs).ecx & 1u << 27, 0u);
-    EXPECT_EQ(pv_cpuid(1, 0, host, inputs).ebx, 0x06020800u);
+    EXPECT_EQ(pv_cpuid(1, 0, host, inputs).ebx, 0x00020800u);
     EXPECT_EQ(pv_cpuid(0xd, 0, host, inputs), (CpuidResult{7, 576, 0x340, 0}));
 
     // Without switching of AVX state nothing of AVX is left; without XSAVE no extended state at
@@ -278,14 +277,13 @@ TEST(PvCpuid, RunTimeState) {
     EXPECT_EQ(pv_cpuid(7, 0, host, inputs).ecx & 1u << 9, 0u);
     EXPECT_EQ(pv_cpuid(0xd, 0, host, inputs).eax, 3u);
     inputs.features.xstate_supported = 0;
-    inputs.os_xsave = true;
     EXPECT_EQ(pv_cpuid(1, 0, host, inputs).ecx & 3u << 26, 0u);
     EXPECT_EQ(pv_cpuid(0xd, 0, host, inputs), CpuidResult{});
     EXPECT_EQ(pv_cpuid(0xd, 1, host, inputs), CpuidResult{});
 }
 
 /// A machine with everything, in the layout of Intel's server parts.
-class CapableHost final : public HostCpuid {
+class CapableHost final : public TestHost {
 public:
     CpuidResult leaf(uint32_t leaf, uint32_t subleaf) const override {
         constexpr uint32_t all = ~0u;
@@ -326,8 +324,7 @@ TEST(PvCpuid, ExtendedStateSizes) {
     EXPECT_EQ(pv_cpuid(0xd, 1, host, inputs), (CpuidResult{7, 896 + 64 + 512 + 1024, 0, 0}));
     inputs.xcr0 = 3;
     EXPECT_EQ(pv_cpuid(0xd, 0, host, inputs), (CpuidResult{0xe7, 576, 2688, 0}));
-    inputs.initial_apic_id = 6;
-    EXPECT_EQ(pv_cpuid(1, 0, host, inputs).ebx, 0x06ffffffu);
+    EXPECT_EQ(pv_cpuid(1, 0, host, inputs).ebx, 0x00ffffffu);
     EXPECT_EQ(pv_cpuid(0xd, 9, host, inputs), CpuidResult{});  // PKRU
     EXPECT_EQ(pv_cpuid(0xd, 18, host, inputs), CpuidResult{}); // AMX
     EXPECT_EQ(pv_cpuid(0xd, 64, host, inputs), CpuidResult{});
@@ -544,6 +541,12 @@ TEST(PvMsr, SpeculationControlFollowsTheFeatures) {
     EXPECT_EQ(pv_write_msr(0x48, 0, host, inputs).kind, Kind::fault);
     EXPECT_EQ(pv_write_msr(0x49, 1, host, inputs).kind, Kind::fault);
     EXPECT_EQ(pv_cpuid(7, 0, host, inputs).edx & 1u << 26, 0u);
+}
+
+TEST(PvCpuid, AddressesAreAsWideAsMemoryIsHigh) {
+    uint32_t const width = pv::machine_cpuid().address_width();
+    EXPECT_EQ((frame_limit().raw() - 1) >> (width - page_shift), 0u);
+    EXPECT_EQ((frame_limit().raw() - 1) >> (width - page_shift - 1), 1u);
 }
 
 } // namespace
