@@ -562,7 +562,6 @@ void connect_console(Domain& domain0, bool synchronous) {
             continue;
         }
         unsigned const gsi = gsi_of_isa(lines[i]);
-        set_console_line(gsi);
         if (!irq_bind(gsi, [](void*, unsigned) { console_service(); }, nullptr)) {
             log_warning("console: no interrupt for the serial port's line {}: polling", gsi);
             poll = true;

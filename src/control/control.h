@@ -40,8 +40,4 @@ void add_machine_memory(uint64_t start, uint64_t size, uint32_t type);
 /// perm: it has not; opnotsupp, nomem.
 Result<> permit_mapped_pirq(Domain& domain, uint32_t pirq, bool allow);
 
-/// Interrupt lines that Hearth's own console uses.
-bool console_owns(uint32_t gsi);
-void set_console_line(uint32_t gsi);
-
 } // namespace hearth

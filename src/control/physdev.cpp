@@ -27,8 +27,6 @@ struct Pirqs {
 constinit Pirqs pirqs;
 constinit SpinLock pirqs_lock{Rank::domain};
 
-constinit uint64_t console_lines = 0; // a bit for each GSI below 64
-
 void raise(void* domain, unsigned irq) {
     // Message interrupts have the number of their pirq; lines too.
     if (uint32_t const port = pirqs.entries[irq].port.load(std::memory_order_acquire))
@@ -46,7 +44,7 @@ void publish_eoi(uint32_t pirq) {
 }
 
 Result<> map(uint32_t pirq) {
-    if (pirq >= irq_limit || console_owns(pirq))
+    if (pirq >= irq_limit)
         return Errno::inval;
     pirqs.entries[pirq].mapped = true;
     pirqs.entries[pirq].irq = static_cast<uint16_t>(pirq);
@@ -197,12 +195,6 @@ Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, 
 }
 
 } // namespace
-
-bool console_owns(uint32_t gsi) { return gsi < 64 && (console_lines >> gsi & 1); }
-void set_console_line(uint32_t gsi) {
-    if (gsi < 64)
-        console_lines |= uint64_t{1} << gsi;
-}
 
 Result<int64_t> do_physdev_op(Context& c, uint32_t command, uint64_t argument) {
     using abi::PhysdevOperation;

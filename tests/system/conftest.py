@@ -43,4 +43,4 @@ def new_machine(name, **options):
 def complaints(dom0):
     """The lines of Domain 0's kernel log that report something wrong."""
     return dom0.run("dmesg | grep -E 'WARNING:|BUG:|Call Trace|Oops|self-detected stall|detected stalls|soft lockup|hung task|"
-                    "nobody cared|Bad page|general protection|unchecked MSR|I/O error|clocksource: .*unstable'")[1].strip()
+                    "nobody cared|map irq failed|Bad page|general protection|unchecked MSR|I/O error|clocksource: .*unstable'")[1].strip()
