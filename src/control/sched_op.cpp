@@ -192,8 +192,10 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
         v.time_area = GuestAddress{area.address};
         update_time_info(v);
         // Linux takes its area back by address 0 before it is saved.
-        if (own && area.address != 0)
-            TRY(GuestPointer<abi::VcpuTimeInfo>{area.address}.write(v.info->time));
+        if (own && area.address != 0) {
+            auto const time = v.info->time; // may lie where the area is
+            TRY(GuestPointer<abi::VcpuTimeInfo>{area.address}.write(time));
+        }
         return 0;
     }
     case VcpuOperation::set_periodic_timer: {

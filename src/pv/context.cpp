@@ -85,8 +85,10 @@ void publish_times(PvVcpu& v) {
             (void)copy_to_guest(v.runstate_area, &info, sizeof info);
         }
     }
-    if (v.time_area.raw() != 0)
-        (void)copy_to_guest(v.time_area, &v.info->time, sizeof v.info->time);
+    if (v.time_area.raw() != 0) {
+        auto const time = v.info->time; // a guest may have the one lie over the other
+        (void)copy_to_guest(v.time_area, &time, sizeof time);
+    }
 }
 
 /// What brings a vCPU back into the hypervisor's loop before it may run guest code.

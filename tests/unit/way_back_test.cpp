@@ -45,5 +45,20 @@ TEST(WayBack, NoAddressAfterAResume) {
     EXPECT_EQ(guest.vcpu().registers().rip, 0x1000);
 }
 
+/// A guest may ask for its time where half of its vcpu_info is: it gets what it asked for.
+TEST(WayBack, TimeOverTime) {
+    Guest guest;
+    constexpr uint32_t info = 0x800, area = info + offsetof(abi::VcpuInfo, time) + 8;
+    auto const ask = [&](abi::VcpuOperation operation) {
+        return guest.hypercall(abi::Hypercall::vcpu_op, static_cast<uint64_t>(operation), 0,
+                               Guest::argument_address);
+    };
+    guest.argument<abi::RegisterVcpuInfo>() = {guest.argument_page.raw(), info, 0};
+    ASSERT_EQ(ask(abi::VcpuOperation::register_vcpu_info), 0);
+    guest.argument<abi::MemoryArea>() = {Guest::argument_address + area};
+    ASSERT_EQ(ask(abi::VcpuOperation::register_vcpu_time_memory_area), 0);
+    EXPECT_NE(guest.argument<abi::VcpuTimeInfo>(area).tsc_to_system_mul, 0u);
+}
+
 } // namespace
 } // namespace hearth::test
