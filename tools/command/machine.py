@@ -168,8 +168,9 @@ class Machine:
 
     def pump(self, seconds):
         """Takes in what the serial line says, waiting at most this long; False when QEMU has ended."""
+        ended = self.process.poll() is not None  # asked first: who ends while this waits may have said something
         if self.line is None or not select.select([self.line], [], [], seconds)[0]:
-            return self.process.poll() is None
+            return not ended
         try:
             data = self.line.recv(65536)
         except BlockingIOError:
