@@ -139,6 +139,9 @@ class Machine:
 
     def launch(self):
         ours, theirs = socket.socketpair()
+        # QEMU writes byte by byte, each of which costs the kernel nearly a KiB, and at its end it forgets what did not fit.
+        with contextlib.suppress(PermissionError):
+            theirs.setsockopt(socket.SOL_SOCKET, 32, 64 << 20)  # SO_SNDBUFFORCE, for root
         command = qemu_command(**self.options)
         command += ["-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial"]
         self.errors = tempfile.TemporaryFile()
