@@ -165,7 +165,7 @@ class Drawer {
         case Kind::other_vcpu:
             return 1 + below(world_.vcpus());
         case Kind::port:
-            return below(20);
+            return world_.port(static_cast<unsigned>(below(20)));
         case Kind::reference:
             return below(3) ? 8 + below(8) : below(530);
         case Kind::handle:

@@ -203,6 +203,7 @@ public:
     }
     uint64_t handler() { return 0x3000; }
     uint64_t now() { return now_ns(); }
+    uint64_t port(unsigned n) { return n; }
     uint64_t keys() { return keys_page + page_size - 8; }
     bool is_toolstack() { return member_.toolstack; }
     bool accepts(grammar::Operation const& operation) {

@@ -2,7 +2,7 @@
 set(guest_library ${CMAKE_SOURCE_DIR}/tests/guests/library)
 file(GLOB guest_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/guests/*.cpp
   ${CMAKE_SOURCE_DIR}/tests/guests/neighbours/*.cpp ${CMAKE_SOURCE_DIR}/tests/guests/attacks/*.cpp
-  ${CMAKE_SOURCE_DIR}/bench/*.cpp)
+  ${CMAKE_SOURCE_DIR}/tests/guests/fuzzer/*.cpp ${CMAKE_SOURCE_DIR}/bench/*.cpp)
 # What a guest does not use is not in it: those beside Domain 0 are to be small.
 file(GLOB library_sources CONFIGURE_DEPENDS ${guest_library}/*.cpp ${guest_library}/pv/*.cpp ${guest_library}/pv/*.S)
 add_library(guest_objects OBJECT ${library_sources})
@@ -14,7 +14,7 @@ set(guests)
 foreach(source ${guest_sources})
   cmake_path(GET source STEM name)
   add_library(guest_${name} OBJECT ${source})
-  target_include_directories(guest_${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests/guests)
+  target_include_directories(guest_${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/tests/guests)
   target_compile_options(guest_${name} PRIVATE $<TARGET_PROPERTY:guest_objects,COMPILE_OPTIONS>)
   set(output ${CMAKE_SOURCE_DIR}/build/guests/${name})
   add_custom_command(OUTPUT ${output}

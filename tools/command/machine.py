@@ -139,6 +139,9 @@ class Machine:
 
     def launch(self):
         ours, theirs = socket.socketpair()
+        # QEMU writes byte by byte, each of which costs the kernel nearly a KiB, and at its end it forgets what did not fit.
+        with contextlib.suppress(PermissionError):
+            theirs.setsockopt(socket.SOL_SOCKET, 32, 64 << 20)  # SO_SNDBUFFORCE, for root
         command = qemu_command(**self.options)
         command += ["-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial"]
         self.errors = tempfile.TemporaryFile()
@@ -168,8 +171,9 @@ class Machine:
 
     def pump(self, seconds):
         """Takes in what the serial line says, waiting at most this long; False when QEMU has ended."""
+        ended = self.process.poll() is not None  # asked first: who ends while this waits may have said something
         if self.line is None or not select.select([self.line], [], [], seconds)[0]:
-            return self.process.poll() is None
+            return not ended
         try:
             data = self.line.recv(65536)
         except BlockingIOError:

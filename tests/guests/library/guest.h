@@ -25,6 +25,8 @@ bool is_domain_0();
 bool on_hearth();
 /// Whether the command line has the word.
 bool command_line_has(char const* word);
+/// What it says behind "name=", in decimal.
+uint64_t command_line_number(char const* name, uint64_t otherwise);
 
 /// Pages of our own, zeroed, mapped writable.
 void* page();

@@ -161,7 +161,7 @@ attempt_failed:
         ret
 
 // void enter_user(UserEntry const* entry, uint64_t* saved_stack): the trap handler comes back to user_left on that stack.
-// UserEntry: rip, rsp, flags, cs, ss, rbx, rdi.
+// UserEntry: rip, rsp, flags, cs, ss, rbx, rdi. The other registers say nothing of the kernel.
         .globl enter_user, user_left, user_start, user_done
 enter_user:
         push    %rbx
@@ -182,6 +182,12 @@ enter_user:
         push    $0
         mov     40(%rdi), %rbx
         mov     48(%rdi), %rdi
+        xor     %esi, %esi
+        xor     %edx, %edx
+        xor     %ebp, %ebp
+        .irp    n, 8, 9, 10, 12, 13, 14, 15
+        xor     %r\n\()d, %r\n\()d
+        .endr
         mov     $23, %eax
         syscall
         ud2

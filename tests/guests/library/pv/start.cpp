@@ -23,6 +23,11 @@ size_t strlen(char const* text) {
         ++n;
     return n;
 }
+int strcmp(char const* a, char const* b) {
+    for (; *a && *a == *b; ++a, ++b)
+        ;
+    return static_cast<unsigned char>(*a) - static_cast<unsigned char>(*b);
+}
 char* strcat(char* to, char const* more) {
     memcpy(to + strlen(to), more, strlen(more) + 1);
     return to;
@@ -50,6 +55,20 @@ void map_shared_info() {
         mask = ~uint64_t{0};
 }
 
+/// Where a word of the command line that begins so goes on in a way that fits, or null.
+char const* find_in_command_line(char const* start, bool (*fits)(char next)) {
+    auto const* const line = reinterpret_cast<char const*>(start_info->command_line);
+    size_t const size = strlen(start);
+    for (char const* at = line; *at; ++at) {
+        bool same = at == line || at[-1] == ' ';
+        for (size_t i = 0; i < size && same; ++i)
+            same = at[i] == start[i];
+        if (same && fits(at[size]))
+            return at + size;
+    }
+    return nullptr;
+}
+
 } // namespace
 
 bool is_domain_0() { return (start_info->flags & start_privileged) != 0; }
@@ -62,16 +81,16 @@ bool on_hearth() {
 }
 
 bool command_line_has(char const* word) {
-    auto const* const line = reinterpret_cast<char const*>(start_info->command_line);
-    size_t const size = strlen(word);
-    for (char const* at = line; *at; ++at) {
-        bool same = at == line || at[-1] == ' ';
-        for (size_t i = 0; i < size && same; ++i)
-            same = at[i] == word[i];
-        if (same && (at[size] == 0 || at[size] == ' '))
-            return true;
-    }
-    return false;
+    return find_in_command_line(word, [](char next) { return next == 0 || next == ' '; });
+}
+uint64_t command_line_number(char const* name, uint64_t otherwise) {
+    char const* at = find_in_command_line(name, [](char next) { return next == '='; });
+    if (!at)
+        return otherwise;
+    uint64_t number = 0;
+    while (*++at >= '0' && *at <= '9')
+        number = number * 10 + static_cast<uint64_t>(*at - '0');
+    return number;
 }
 
 void* page() {

@@ -60,14 +60,15 @@ void set_trap(uint8_t vector, uint8_t flags, uint64_t address) {
     hypercall(Hypercall::set_trap_table, list);
 }
 
-void set_handlers() {
+void set_handlers(uint64_t event) {
     static TrapInfo traps[257];
     for (unsigned v = 0; v < 256; ++v)
         traps[v] = {static_cast<uint8_t>(v),
                     static_cast<uint8_t>(v == 3 || v == 4 || v == 0x80 ? 3 : 0), 0xe033, 0,
                     trap_stub(v)};
     hypercall(Hypercall::set_trap_table, traps);
-    hypercall(Hypercall::set_callbacks, event_entry, failsafe_entry, syscall_entry);
+    hypercall(Hypercall::set_callbacks, event ? event : reinterpret_cast<uint64_t>(event_entry),
+              failsafe_entry, syscall_entry);
     register_callback(CallbackType::syscall32, syscall32_entry);
     register_callback(CallbackType::sysenter, sysenter_entry);
     hypercall(Hypercall::stack_switch, flat_ss,

@@ -1,0 +1,125 @@
+"""Guests whose vCPUs ask for anything (tests/guests/fuzzer): as Domain 0, and two of them beside it, with grants and events between them.
+
+Each round prints its seed; `seed=N` on the guest's command line gives each vCPU the same choices again."""
+import itertools
+import random
+import re
+import signal
+import time
+
+import pytest
+from conftest import complaints, new_machine
+from guests import domains, free_pages, hear, heard
+
+import machine
+
+pytestmark = pytest.mark.hearth_only
+PANIC = re.compile(r"PANIC|Panic on CPU|Hearth caused|stack trace:|lock of rank", re.I)
+SILENCE = 90  # seconds without a word of the guest, which has something to say each second
+ROUND = 300  # the longest, in seconds
+CALLS = re.compile(r"fuzzer: (?:the end: )?(\d+) calls, (\d+) done")
+
+
+def rounds(seconds):
+    """(seed, seconds) of rounds for so long in all. A guest that dies ends one; the next has the next seed."""
+    seed, end = random.randrange(1 << 31), time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 3:
+        yield seed, int(min(left, ROUND))
+        seed += 1
+
+
+def watched(guest):
+    """Until it ends; it has to make progress."""
+    heard_last, position = time.monotonic(), 0
+    while guest.pump(1):
+        if progress := list(CALLS.finditer(guest.text, position)):
+            heard_last, position = time.monotonic(), progress[-1].end()
+        if "the machine stops" in guest.text[-500:]:
+            return
+        assert time.monotonic() - heard_last < SILENCE, "the guest is silent:\n" + guest.text[-3000:]
+
+
+def play_as_domain_0(seed, seconds, cpus, vcpus):
+    """How many calls it made, and how many were done."""
+    print(f"seed={seed} seconds={seconds}, {cpus} CPUs, {vcpus} vCPUs", flush=True)
+    with new_machine(f"fuzzer {cpus} {vcpus} {seed}", kernel=f"{machine.BUILD}/guests/fuzzer seed={seed} seconds={seconds}", initrd="", disk="none", net="none",
+                     memory=512, cpus=cpus, cmdline=f"dom0_max_vcpus={vcpus}", extra=["-no-reboot"]) as guest:
+        watched(guest)
+        text = guest.text
+        if guest.process.poll() == -signal.SIGABRT:
+            guest.errors.seek(0)
+            assert b"tcg fatal error" in guest.errors.read(), text[-3000:]
+            print("the emulator itself gave up, which ends the round")
+            text += "GUEST fuzzer: ok"
+    assert not PANIC.search(text), f"seed={seed}: the hypervisor fell over:\n{text[-4000:]}"
+    # It may die of what it does, and says so; nothing else ends it.
+    assert "GUEST fuzzer: ok" in text or re.search(r"domain 0 crashed: \w", text), f"seed={seed}:\n{text[-3000:]}"
+    calls = CALLS.findall(text)
+    return tuple(map(int, calls[-1])) if calls else (0, 0)
+
+
+@pytest.mark.parametrize("cpus, vcpus", [(2, 4), (4, 2)])
+def test_domain_0_asks_for_anything(cpus, vcpus, slow):
+    made = [play_as_domain_0(seed, seconds, cpus, vcpus) for seed, seconds in rounds(900 if slow else 12)]
+    calls, done = (sum(one) for one in zip(*made))
+    print(f"{len(made)} rounds, {calls} calls, {done} done")
+    assert done > 100 * len(made) and calls > done
+
+
+# --- Beside Domain 0
+
+CONFIGURATION = """name = "{name}"
+kernel = "/guests/fuzzer"
+extra = "seed={seed} seconds={seconds} peer={peer}"
+memory = 16
+vcpus = {vcpus}
+on_crash = "preserve"
+on_poweroff = "preserve"
+"""
+NAMES = {"fuzz1": 4, "fuzz2": 2}
+
+
+@pytest.fixture(scope="module")
+def dom0():
+    with new_machine("fuzzers", cpus=2, memory=2048, cmdline="loglvl=all", guests=True) as booted:
+        booted.wait_ready()
+        booted.check("guests prepare", timeout=120)
+        booted.unpack_guests()
+        yield booted
+
+
+def play_beside(dom0, seed, seconds):
+    print(f"seed={seed} seconds={seconds}, beside Domain 0", flush=True)
+    newest = int(dom0.check("xenstore-list /local/domain | sort -n | tail -n 1"))
+    for number, (name, vcpus) in enumerate(NAMES.items()):
+        text = CONFIGURATION.format(name=name, seed=seed + number, seconds=seconds, peer=newest + 2 - number, vcpus=vcpus)
+        dom0.check(f"cat >/tmp/{name}.cfg <<'END'\n{text}END\nxl create -p /tmp/{name}.cfg && rm -f /tmp/{name}.out", timeout=60)
+        hear(dom0, name)
+    dom0.check("xl unpause fuzz1 && xl unpause fuzz2")
+    for name in NAMES:
+        heard(dom0, name, "fuzzer: seed=", since="^")
+        # Domain 0 answers all the while.
+        dom0.check(f"timeout {seconds + SILENCE} sh -c 'until xl list {name} | grep -Eq \" [-r][-b][-p]s[-c][-d] \"; do sleep 0.5; done'", timeout=seconds + 2 * SILENCE)
+    made = []
+    for name in NAMES:
+        said = dom0.check(f"tr -d '\\r' </tmp/{name}.out | strings | tail -n 5")
+        made.append(tuple(map(int, (CALLS.findall(said) or [(0, 0)])[-1])))
+        assert "FAILED" not in said and "come back" not in said, f"seed={seed}, {name}: {said}"
+        dom0.check(f"xl destroy {name}")
+    assert domains(dom0) == {}
+    return made
+
+
+def test_guests_beside_domain_0_ask_for_anything(dom0, slow):
+    free, made = [], []
+    for seed, seconds in itertools.chain([(random.randrange(1 << 31), 2)], rounds(1800 if slow else 12)):
+        made += play_beside(dom0, seed, seconds)
+        free.append(free_pages(dom0))
+    calls, done = (sum(one) for one in zip(*made))
+    print(f"{len(free)} rounds, {calls} calls, {done} done; free pages {free}")
+    assert done > 100 * len(free) and calls > done
+    # Once for what Hearth keeps for the next time.
+    assert set(free[1:]) == {free[0]}
+    log = dom0.check("xl dmesg | sed 's/^/  /'")
+    assert not PANIC.search(log), log[-4000:]
+    assert complaints(dom0) == ""
