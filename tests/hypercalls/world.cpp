@@ -107,7 +107,11 @@ Member::Member(unsigned vcpus, bool is_toolstack)
         pv::PvVcpu& vcpu = guest_->vcpu(v);
         for (auto& trap : vcpu.traps)
             trap = {0x1000, 0xe033, 3};
-        vcpu.event_callback = vcpu.failsafe_callback = vcpu.syscall_callback = {0x2000, true};
+        vcpu.failsafe_callback = vcpu.syscall_callback = {0x2000, true};
+        // Without room for an event's frame it would end in a hypercall of its own, and if it is
+        // the toolstack then, the machine with it.
+        if (!is_toolstack)
+            vcpu.event_callback = {0x2000, true};
         vcpu.kernel_sp = arguments_of(v) + 0x3f00;
     }
     for (unsigned i = 0; i < play_pages; i += 2)

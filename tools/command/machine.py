@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import time
 
+SO_SNDBUFFORCE = 32  # for root; Python's module does not name it
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, "build")
 DOM0 = os.path.join(BUILD, "dom0")
@@ -141,7 +142,7 @@ class Machine:
         ours, theirs = socket.socketpair()
         # QEMU writes byte by byte, each of which costs the kernel nearly a KiB, and at its end it forgets what did not fit.
         with contextlib.suppress(PermissionError):
-            theirs.setsockopt(socket.SOL_SOCKET, 32, 64 << 20)  # SO_SNDBUFFORCE, for root
+            theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 64 << 20)
         command = qemu_command(**self.options)
         command += ["-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial"]
         self.errors = tempfile.TemporaryFile()
