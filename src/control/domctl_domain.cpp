@@ -54,7 +54,8 @@ Result<> create_domain(abi::Domctl& op) {
     if (!any_number && op.domain >= max_domains)
         return Errno::inval;
     Domain& d = *TRY(any_number ? make_with_free_number(limits) : make_guest(op.domain, limits));
-    // It cannot go meanwhile: nobody but the caller knows of it, and it is paused.
+    // Whoever guesses its number may destroy it meanwhile.
+    DomainRef const held = DomainRef::to(d);
     memcpy(d.settings.handle, request.handle, sizeof request.handle);
     d.settings.security_id = request.security_id;
     d.settings.flags = request.flags;

@@ -84,11 +84,10 @@ Result<MappedTable*> msix_table(PciAddress d, uint8_t capability) {
             return Errno::nodev;
     for (unsigned i = 0; i < table_count; ++i)
         if (tables[i].device.bus == d.bus && tables[i].device.devfn == d.devfn) {
-            if (tables[i].physical == physical)
+            if (tables[i].physical == physical && tables[i].count == count)
                 return &tables[i];
-            tables[i].physical = physical;
-            tables[i].entries = static_cast<uint32_t volatile*>(
-                TRY(map_device(PhysicalAddress{physical}, count * 16)));
+            void* const moved = TRY(map_device(PhysicalAddress{physical}, count * 16));
+            tables[i] = {d, physical, static_cast<uint32_t volatile*>(moved), count};
             return &tables[i];
         }
     if (table_count == max_tables)
