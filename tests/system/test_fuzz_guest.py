@@ -13,7 +13,8 @@ from guests import domains, free_pages, hear, heard
 
 import machine
 
-pytestmark = pytest.mark.hearth_only
+# Slow until it is known why a vCPU may stay away: by what it did itself, or since it was not woken.
+pytestmark = [pytest.mark.hearth_only, pytest.mark.slow]
 PANIC = re.compile(r"PANIC|Panic on CPU|Hearth caused|stack trace:|lock of rank", re.I)
 SILENCE = 90  # seconds without a word of the guest, which has something to say each second
 ROUND = 300  # the longest, in seconds
@@ -110,7 +111,6 @@ def play_beside(dom0, seed, seconds):
     return made
 
 
-@pytest.mark.slow  # and until it is known why one of them may not end
 def test_guests_beside_domain_0_ask_for_anything(dom0, slow):
     free, made = [], []
     for seed, seconds in itertools.chain([(random.randrange(1 << 31), 2)], rounds(1800 if slow else 12)):
