@@ -223,7 +223,8 @@ struct Scheduler {
     static void set_timers(Cpu& cpu, uint64_t now, uint64_t time, bool some_wait) {
         if (time != 0)
             cpu.turn_timer.set(now + time);
-        if (some_wait)
+        // One that is due already is not moved: its interrupt may only not have been taken yet.
+        if (some_wait && !cpu.period_timer.active())
             cpu.period_timer.set(Cap::next_period(now));
     }
 

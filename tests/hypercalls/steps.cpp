@@ -1,6 +1,6 @@
 // A long run of the hypercall fuzzer's worlds: HEARTH_SEED=n, for HEARTH_STEPS=n or
-// HEARTH_SECONDS=n. Each world's seed comes of the first. HEARTH_TALLY=1: what was asked for, and
-// how often it was done.
+// HEARTH_SECONDS=n. Each world's seed comes of the first; HEARTH_WORLD=n begins at that one.
+// HEARTH_TALLY=1: what was asked for, and how often it was done.
 #include "world.h"
 
 #include <chrono>
@@ -44,7 +44,8 @@ int main(int, char** arguments) {
     setvbuf(stdout, nullptr, _IOLBF, 0);
     printf("HEARTH_SEED=%lu\n", seed);
     uint64_t done = 0;
-    for (uint64_t world = 0; done < goal && Clock::now() < end; ++world) {
+    for (uint64_t world = from_environment("HEARTH_WORLD", 0); done < goal && Clock::now() < end;
+         ++world) {
         grammar::Choices choices{seed * 0x9e3779b97f4a7c15 + world};
         done += test::World{choices}.run(per_world);
         if (world % 100 == 99)

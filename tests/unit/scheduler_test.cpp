@@ -19,6 +19,7 @@ public:
     uint64_t burnt = 0;
     uint64_t to_burn = 0; // 0: sleeps
     bool endless = false;
+    bool yields = false;
     bool stop = false;
     bool parked = false;
     uint64_t woken_at = 0;     // when it last got something to do; 0: it has run since
@@ -59,7 +60,10 @@ private:
                 host::leave_cpu();
             else
                 sleep_current();
-            reschedule_if_needed();
+            if (yields)
+                yield_current();
+            else
+                reschedule_if_needed();
         }
     }
 };
@@ -344,6 +348,23 @@ TEST_F(SchedulerTest, ACapIsNotFeltBelowIt) {
     }
     EXPECT_LE(t.longest_wait, 2 * ms);
     EXPECT_EQ(t.burnt, 50 * ms);
+    set_cap(t, nullptr);
+}
+
+TEST_F(SchedulerTest, ACapsPeriodEndsHoweverOftenOthersYield) {
+    static Cap cap;
+    SimulatedThread &other = add(CpuMask::of(1), true), &t = add(CpuMask::of(1), true);
+    cap.set_allowance(Cap::period / 4, now_ns());
+    set_cap(t, &cap);
+    run_for(50 * ms);
+    other.yields = true;
+    uint64_t const before = t.burnt;
+    for (unsigned i = 0; i < 20; ++i) {
+        host::tsc += Cap::period;
+        host::run_cpu(1); // a switch when the period is over and its interrupt not taken yet
+        run_for(5 * quantum);
+    }
+    EXPECT_GE(t.burnt - before, 20 * quantum);
     set_cap(t, nullptr);
 }
 
