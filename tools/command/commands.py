@@ -1,6 +1,7 @@
 """What each ./hearth command does."""
 import glob
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -304,8 +305,17 @@ def test_bench_paths(tally):
     tally.step("bench paths", check)
 
 
-FUZZ_SECONDS = 10
-STEPS_SECONDS = 60
+FUZZ_SECONDS, STEPS = 10, 500_000  # each, in a run of everything
+HUNT_SECONDS = 60  # when asked for by name
+
+
+def fresh_seeds(hunt):
+    """For ever. A run of everything has seeds of its own for each state of the sources, so that it says the same of the
+    same state whoever runs it; a hunt draws them."""
+    tree = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD^{tree}"], capture_output=True, text=True).stdout.strip()
+    generator = random.Random(None if hunt else tree)
+    while True:
+        yield generator.randrange(1, 1 << 32)
 
 
 def run_beside_each_other(tally, programs):
@@ -328,18 +338,20 @@ def run_beside_each_other(tally, programs):
             tally.add(*((1, 0) if process.returncode == 0 else (0, 1)), name, time.monotonic() - begun, note(text))
 
 
-def test_fuzz(tally, seconds=FUZZ_SECONDS):
+def test_fuzz(tally, hunt):
     folder = build_for(tally, "fuzz", "fuzz")
     if not folder:
         return
+    seeds = fresh_seeds(hunt)
 
     def program(name):
         found = os.path.join(BUILD, "corpus", name)
         os.makedirs(found, exist_ok=True)
-        seeds = glob.glob(f"{ROOT}/tests/corpus/{name.removesuffix('_fuzzer')}")
-        # Every seed runs at least once; what is found stays under build/.
-        return (f"fuzz: {name}", [os.path.join(folder, name), f"-max_total_time={seconds}", "-timeout=20", "-print_final_stats=1",
-                                  f"-artifact_prefix={found}-", found, *seeds], {}, note)
+        corpus = glob.glob(f"{ROOT}/tests/corpus/{name.removesuffix('_fuzzer')}")
+        # All of the corpus runs at least once; what is found stays under build/.
+        seconds = HUNT_SECONDS if hunt else FUZZ_SECONDS
+        return (f"fuzz: {name}", [os.path.join(folder, name), f"-max_total_time={seconds}", f"-seed={next(seeds)}", "-timeout=20",
+                                  "-print_final_stats=1", f"-artifact_prefix={found}-", found, *corpus], {}, note)
 
     def note(text):
         runs = [line.split()[-1] for line in text.splitlines() if "number_of_executed_units" in line]
@@ -348,17 +360,18 @@ def test_fuzz(tally, seconds=FUZZ_SECONDS):
     run_beside_each_other(tally, [program(os.path.basename(path)[:-4]) for path in sorted(glob.glob(f"{ROOT}/tests/fuzz/*.cpp"))])
 
 
-def test_steps(tally, seconds=STEPS_SECONDS):
+def test_steps(tally, hunt):
     """Guests that ask for anything, each CPU with a seed of its own."""
     folder = build_for(tally, "steps", "hosted")
     if not folder:
         return
 
     def program(seed):
-        return (f"steps: HEARTH_SEED={seed}", ["timeout", str(2 * seconds + 60), os.path.join(folder, "hypercall_steps")],
-                {"HEARTH_SEED": str(seed), "HEARTH_SECONDS": str(seconds)}, lambda text: f", {text.splitlines()[-1]}")
+        length = {"HEARTH_SECONDS": str(HUNT_SECONDS)} if hunt else {"HEARTH_STEPS": str(STEPS)}
+        return (f"steps: HEARTH_SEED={seed}", ["timeout", "600", os.path.join(folder, "hypercall_steps")],
+                {"HEARTH_SEED": str(seed), **length}, lambda text: f", {text.splitlines()[-1]}")
 
-    run_beside_each_other(tally, [program(random.randrange(1 << 32)) for _ in range(os.cpu_count() or 1)])
+    run_beside_each_other(tally, [program(seed) for seed in itertools.islice(fresh_seeds(hunt), os.cpu_count() or 1)])
 
 
 def test_system(tally, pattern, slow):
@@ -390,9 +403,9 @@ def test(options):
     if chosen in ("", "race"):
         test_hosted(tally, "race", "race")
     if chosen in ("", "steps"):
-        test_steps(tally)
+        test_steps(tally, hunt=chosen == "steps")
     if chosen in ("", "fuzz"):
-        test_fuzz(tally)
+        test_fuzz(tally, hunt=chosen == "fuzz")
     if chosen in ("", "tidy"):
         test_tidy(tally)
     if chosen == "mutants":
