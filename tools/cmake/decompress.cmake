@@ -58,7 +58,8 @@ foreach(library hearth_zlib hearth_lz4 hearth_zstd hearth_xz)
   else()
     # The decoders under the address sanitizer too: hostile input reaches them. Not under UBSan, which
     # reports habits of theirs that are harmless here (unaligned loads, offsets from null).
-    target_compile_options(${library} PRIVATE -g -O1 -ffreestanding -fsanitize=address
+    target_compile_options(${library} PRIVATE -g -O1 -ffreestanding
+      $<$<NOT:$<BOOL:${HEARTH_COVERAGE}>>:-fsanitize=address>
       $<$<BOOL:${HEARTH_FUZZ}>:-fsanitize=fuzzer-no-link>)
   endif()
 endforeach()

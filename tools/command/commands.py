@@ -392,7 +392,7 @@ def test(options):
     setup()
     os.makedirs(os.path.join(BUILD, "logs"), exist_ok=True)
     begun, tally = time.monotonic(), Tally()
-    kinds = ("unit", "race", "checks", "bench", "steps", "fuzz", "system", "tidy", "mutants")
+    kinds = ("unit", "race", "checks", "bench", "steps", "fuzz", "system", "tidy", "coverage", "mutants")
     chosen = options.pattern
     if chosen in ("", "checks"):
         test_checks(tally)
@@ -408,6 +408,9 @@ def test(options):
         test_fuzz(tally, hunt=chosen == "fuzz")
     if chosen in ("", "tidy"):
         test_tidy(tally)
+    if chosen == "coverage":
+        import coverage
+        tally.step("coverage", coverage.test_coverage)
     if chosen == "mutants":
         import mutants
         tally.step("mutants: set-up", lambda: mutants.test_mutants(tally))
