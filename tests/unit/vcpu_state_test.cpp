@@ -1,0 +1,132 @@
+// vCPUs that a guest brings up itself, and the page that its hypercalls go through.
+#include "toolstack.h"
+
+#include "domain/guest_mode.h"
+
+namespace hearth::test {
+namespace {
+
+using abi::Hypercall;
+using abi::VcpuOperation;
+
+class SecondVcpu : public testing::Test {
+protected:
+    Guest guest{2, 1};
+    pv::PvVcpu& v = guest.vcpu(1);
+    Mfn second_page = guest.new_frame();
+    std::unique_ptr<abi::VcpuGuestContext> context = std::make_unique<abi::VcpuGuestContext>();
+
+    SecondVcpu() {
+        // A context is larger than the argument page.
+        EXPECT_EQ(guest.hypercall(Hypercall::update_va_mapping, Guest::argument_address + page_size,
+                                  address_of(second_page).raw() | Guest::table_flags, 0),
+                  0);
+        context->flags = abi::context_in_kernel;
+        context->registers.rip = 0x5000;
+        context->registers.rsp = 0x6000;
+        context->registers.rax = 7;
+        context->control[3] = address_of(guest.l4).raw();
+    }
+    int64_t ask(VcpuOperation operation, uint64_t vcpu = 1,
+                uint64_t argument = Guest::argument_address) {
+        return guest.hypercall(Hypercall::vcpu_op, static_cast<uint64_t>(operation), vcpu, argument)
+            .value_or(-1000);
+    }
+    int64_t initialise() {
+        auto const* const bytes = reinterpret_cast<char const*>(context.get());
+        memcpy(direct<char>(guest.argument_page), bytes, page_size);
+        memcpy(direct<char>(second_page), bytes + page_size, sizeof *context - page_size);
+        return ask(VcpuOperation::initialise);
+    }
+    [[nodiscard]] uint64_t holds(Mfn mfn) { return page_at(mfn).type_word().count(); }
+};
+
+TEST_F(SecondVcpu, StartsAsItsContextSays) {
+    uint64_t const before = holds(guest.l4);
+    EXPECT_EQ(ask(VcpuOperation::up), inval) << "it has no context yet";
+    EXPECT_EQ(ask(VcpuOperation::is_up), 0);
+    ASSERT_EQ(initialise(), 0);
+    EXPECT_EQ(initialise(), exist);
+    EXPECT_EQ(holds(guest.l4), before + 1);
+    EXPECT_EQ(ask(VcpuOperation::is_up), 0);
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    EXPECT_EQ(ask(VcpuOperation::is_up), 1);
+    run_all_cpus();
+    EXPECT_EQ(v.registers().rip, 0x5000u);
+    EXPECT_EQ(v.registers().rsp, 0x6000u);
+    EXPECT_EQ(v.registers().rax, 7u);
+    ASSERT_EQ(ask(VcpuOperation::down), 0);
+    EXPECT_EQ(ask(VcpuOperation::is_up), 0);
+}
+
+TEST_F(SecondVcpu, IsRefusedAContextThatIsNotItsOwn) {
+    Guest other;
+    struct Change {
+        char const* what;
+        std::function<void(abi::VcpuGuestContext&)> make;
+        int64_t error;
+    };
+    Change const changes[] = {
+        {"user mode", [](auto& c) { c.flags = 0; }, inval},
+        {"an address that is not canonical", [](auto& c) { c.registers.rip = 1ull << 63; }, inval},
+        {"too many descriptors", [](auto& c) { c.gdt_entries = 8192; }, inval},
+        {"too many local descriptors", [](auto& c) { c.ldt_entries = 8193; }, inval},
+        {"a descriptor table of another's",
+         [&](auto& c) { c.gdt_entries = 512, c.gdt_frames[0] = other.argument_page.raw(); }, inval},
+        {"a breakpoint on the hypervisor", [](auto& c) { c.debug[0] = 0xffff800000000000; }, perm},
+        {"no root", [&](auto& c) { c.control[3] = address_of(guest.l1).raw(); }, inval},
+        {"a root of another's", [&](auto& c) { c.control[3] = address_of(other.l4).raw(); }, inval},
+        {"a user's root of another's", [&](auto& c) { c.control[1] = address_of(other.l4).raw(); },
+         inval},
+    };
+    uint64_t const before = holds(guest.l4);
+    abi::VcpuGuestContext const good = *context;
+    for (auto const& [what, make, error] : changes) {
+        *context = good;
+        make(*context);
+        EXPECT_EQ(initialise(), error) << what;
+        EXPECT_EQ(holds(guest.l4), before) << what;
+        EXPECT_EQ(ask(VcpuOperation::up), inval) << what;
+    }
+    EXPECT_EQ(ask(VcpuOperation::initialise, 1, 0xffff800000000000), fault);
+    EXPECT_EQ(ask(VcpuOperation::initialise, 2), noent);
+    *context = good;
+    EXPECT_EQ(initialise(), 0) << "what was refused left nothing behind";
+}
+
+TEST_F(SecondVcpu, HoldsItsUsersAddressSpaceAndItsDescriptors) {
+    Mfn const user = guest.new_frame(), table = guest.new_frame();
+    memcpy(direct<char>(user), direct<char>(guest.l4), page_size);
+    context->control[1] = address_of(user).raw();
+    context->gdt_entries = 512;
+    context->gdt_frames[0] = table.raw();
+    ASSERT_EQ(initialise(), 0);
+    EXPECT_EQ(v.user_table, user);
+    EXPECT_EQ(page_at(user).type_word().type(), PageType::l4);
+    EXPECT_EQ(page_at(table).type_word().type(), PageType::descriptors);
+}
+
+TEST(HypercallPage, EachSlotAsksForItsNumber) {
+    Toolstack toolstack;
+    DomainId const id = toolstack.make();
+    uint64_t const frame = toolstack.populate(id, 1)[0];
+    uint64_t request = frame;
+    ASSERT_EQ(toolstack.control(abi::DomctlOperation::hypercall_init, id, request), 0);
+    auto const* const page = direct<uint8_t>(Mfn{frame});
+    for (unsigned n = 0; n < 128; ++n) {
+        uint8_t const* const slot = page + 32 * n;
+        unsigned const load = n == static_cast<unsigned>(Hypercall::iret) ? 4 : 3;
+        EXPECT_EQ(slot[load], 0xb8) << n;
+        EXPECT_EQ(slot[load + 1], n);
+        EXPECT_EQ(slot[load + 5], 0x0f);
+        EXPECT_EQ(slot[load + 6], 0x05);
+        EXPECT_EQ(slot[31], 0xcc) << "nothing runs on into the next";
+    }
+    request = toolstack.argument_page.raw();
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::hypercall_init, id, request), inval)
+        << "another's page";
+    EXPECT_EQ(toolstack.end(id), 0);
+}
+
+} // namespace
+} // namespace hearth::test
