@@ -4,9 +4,11 @@
 #include "world.h"
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <sanitizer/common_interface_defs.h>
 #include <sys/personality.h>
 #include <unistd.h>
 
@@ -34,6 +36,11 @@ void print_tallies() {
 int main(int, char** arguments) {
     using namespace hearth;
     fix_addresses(arguments);
+#if __has_feature(address_sanitizer)
+    __sanitizer_set_death_callback(test::World::print_step);
+#endif
+    // The fake machine stops.
+    (void)std::signal(SIGABRT, [](int) { test::World::print_step(); });
     using Clock = std::chrono::steady_clock;
     uint64_t const seed = from_environment("HEARTH_SEED", std::random_device{}()),
                    seconds = from_environment("HEARTH_SECONDS", 0),

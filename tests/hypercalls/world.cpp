@@ -302,8 +302,14 @@ World::~World() {
 }
 
 void World::fail(std::string const& problem) {
-    fprintf(stderr, "%s\nafter %lu steps; %s\n", problem.c_str(), steps_, doing_.c_str());
+    fprintf(stderr, "%s\n", problem.c_str());
+    print_step();
+    active = nullptr; // once is enough
     abort();
+}
+void World::print_step() {
+    if (active)
+        fprintf(stderr, "after %lu steps; %s\n", active->steps_, active->doing_.c_str());
 }
 
 bool World::at_rest() const {

@@ -75,6 +75,8 @@ public:
     /// Aborts, and says why, when something does not hold.
     uint64_t run(uint64_t steps);
     [[noreturn]] void fail(std::string const& problem);
+    /// To the standard error, what the world was doing: for whoever dies of something else.
+    static void print_step();
 };
 
 } // namespace hearth::test
