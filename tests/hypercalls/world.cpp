@@ -67,6 +67,12 @@ Machine& machine() {
     return one;
 }
 
+/// A toolstack takes no events: without room for one's frame it would end in a hypercall of its
+/// own, and the machine with it.
+bool sets_callbacks(abi::Hypercall number) {
+    return number == abi::Hypercall::set_callbacks || number == abi::Hypercall::callback_op;
+}
+
 int64_t map(Guest& guest, uint64_t address, Mfn mfn) {
     return guest
         .hypercall(abi::Hypercall::update_va_mapping, address,
@@ -108,8 +114,6 @@ Member::Member(unsigned vcpus, bool is_toolstack)
         for (auto& trap : vcpu.traps)
             trap = {0x1000, 0xe033, 3};
         vcpu.failsafe_callback = vcpu.syscall_callback = {0x2000, true};
-        // Without room for an event's frame it would end in a hypercall of its own, and if it is
-        // the toolstack then, the machine with it.
         if (!is_toolstack)
             vcpu.event_callback = {0x2000, true};
         vcpu.kernel_sp = arguments_of(v) + 0x3f00;
@@ -211,6 +215,8 @@ public:
     uint64_t keys() { return keys_page + page_size - 8; }
     bool is_toolstack() { return member_.toolstack; }
     bool accepts(grammar::Operation const& operation) {
+        if (member_.toolstack && sets_callbacks(operation.number))
+            return false;
         switch (operation.risk) {
         case grammar::Risk::none:
             return true;
