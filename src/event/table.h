@@ -65,7 +65,7 @@ struct FifoVcpu {
 class EventTable {
 public:
     explicit EventTable(Domain& domain) : domain_{domain} {}
-    SpinLock lock{Rank::event};
+    SpinLock<Rank::event> lock;
 
     /// Null where there never was one of about that number. Port 0 is always free.
     Port* find(uint32_t port);

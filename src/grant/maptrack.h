@@ -45,7 +45,7 @@ private:
     static constexpr uint32_t per_frame = page_size / sizeof(MapHandle);
     static constexpr uint32_t none = ~uint32_t{0};
 
-    SpinLock lock_{Rank::grant}; // the list of free ones
+    SpinLock<Rank::grant> lock_; // the list of free ones
     uint32_t first_free_ = none;
     std::atomic<uint32_t> frames_{0};
     uint32_t const max_frames_;

@@ -62,7 +62,7 @@ public:
 
 private:
     struct ActiveGrant {
-        SpinLock lock{Rank::grant};
+        SpinLock<Rank::grant> lock;
         DomainId user = domid_invalid;
         uint32_t readers = 0, writers = 0;
         GrantTerms terms{};
@@ -101,7 +101,7 @@ private:
     void rewrite_entries(unsigned from, unsigned to);
 
     Domain& domain_;
-    SpinLock lock_{Rank::grant}; // growth, and the step to version 0
+    SpinLock<Rank::grant> lock_; // growth, and the step to version 0
     std::atomic<unsigned> version_{1};
     std::atomic<bool> closed_{false}; // and version_ is 0 for good
     std::atomic<uint32_t> frames_{0};
