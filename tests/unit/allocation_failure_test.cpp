@@ -177,7 +177,7 @@ TEST(AllocationFailure, OfGrants) {
                   if (answers(mapped.status))
                       answers(mapper->unmap(mapped.handle, GrantGuest::address(3)));
               }),
-              8u);
+              9u);
 }
 
 TEST(AllocationFailure, OfTheDirtyLog) {
