@@ -19,17 +19,13 @@ std::string text(char const* format, A... a) {
 /// Calls `function` with each port that is in use.
 template <class Function>
 std::string each_port(Domain& d, Function&& function) {
-    for (unsigned bucket = 0; bucket < bucket_count; ++bucket) {
-        if (!static_cast<Port*>(d.events->buckets_[bucket]))
-            continue;
-        for (unsigned i = 0; i < ports_per_bucket; ++i) {
-            uint32_t const number = bucket * ports_per_bucket + i;
-            Port const& port = *d.events->find(number);
-            if (port.state == Port::State::free)
-                continue;
-            if (std::string problem = function(number, port); !problem.empty())
+    for (uint32_t number = 0; number < abi::fifo::ports; ++number) {
+        Port const* const port = d.events->find(number);
+        if (!port)
+            number |= PortGroup::ports_per_piece - 1;
+        else if (port->state != Port::State::free)
+            if (std::string problem = function(number, *port); !problem.empty())
                 return problem;
-        }
     }
     return {};
 }
