@@ -20,5 +20,12 @@ inline uint64_t clamp_index(uint64_t index, uint64_t size) {
     asm("cmp %2, %1\n\tsbb %0, %0" : "=r"(mask) : "r"(index), "re"(size) : "cc");
     return index & mask;
 }
+/// The same where the size is a power of two, in one instruction: wraps when out of range.
+template <uint64_t size>
+uint64_t mask_index(uint64_t index) {
+    static_assert(size != 0 && (size & (size - 1)) == 0);
+    asm("and %1, %0" : "+r"(index) : "i"(size - 1) : "cc");
+    return index;
+}
 
 } // namespace hearth

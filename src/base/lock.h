@@ -48,18 +48,19 @@ inline constexpr bool check_lock_ranks = false;
 inline constexpr bool check_lock_ranks = true;
 #endif
 
+/// One byte: the rank is its type's.
+template <Rank rank>
 class [[clang::capability("mutex")]] SpinLock {
     std::atomic<bool> taken_{false};
-    RankBit rank_;
 
 public:
-    constexpr explicit SpinLock(Rank rank) : rank_{bit_of(rank)} {}
+    constexpr SpinLock() = default;
     SpinLock(SpinLock const&) = delete;
     SpinLock& operator=(SpinLock const&) = delete;
 
     void lock() __attribute__((acquire_capability())) {
         if constexpr (check_lock_ranks)
-            note_lock_taken(rank_);
+            note_lock_taken(bit_of(rank));
         while (taken_.exchange(true, std::memory_order_acquire))
             while (taken_.load(std::memory_order_relaxed))
                 wait_politely();
@@ -68,22 +69,24 @@ public:
     /// domain numbers).
     void lock_second() __attribute__((acquire_capability())) {
         if constexpr (check_lock_ranks)
-            note_second_lock_taken(rank_);
+            note_second_lock_taken(bit_of(rank));
         while (taken_.exchange(true, std::memory_order_acquire))
             wait_politely();
     }
     void unlock() __attribute__((release_capability())) {
         taken_.store(false, std::memory_order_release);
         if constexpr (check_lock_ranks)
-            note_lock_released(rank_);
+            note_lock_released(bit_of(rank));
     }
 };
 
+template <Rank rank>
 class [[clang::scoped_lockable]] LockGuard {
-    SpinLock& lock_;
+    SpinLock<rank>& lock_;
 
 public:
-    explicit LockGuard(SpinLock& lock) __attribute__((acquire_capability(lock))) : lock_{lock} {
+    explicit LockGuard(SpinLock<rank>& lock) __attribute__((acquire_capability(lock)))
+        : lock_{lock} {
         lock_.lock();
     }
     ~LockGuard() __attribute__((release_capability())) { lock_.unlock(); }
@@ -94,7 +97,7 @@ public:
 /// Data that is reachable under its lock only: `guarded.with([](auto& data) { ... })`.
 template <class T, Rank rank>
 class Guarded {
-    SpinLock lock_{rank};
+    SpinLock<rank> lock_;
     T data_{};
 
 public:

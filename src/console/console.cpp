@@ -71,7 +71,7 @@ struct State {
     bool to_hearth = false;
 };
 constinit State state{};
-constinit SpinLock console_lock{Rank::console};
+constinit SpinLock<Rank::console> console_lock;
 constinit bool lock_broken = false;
 constinit ConsoleInputSinks sinks{};
 constinit LogFilter filters[] = {

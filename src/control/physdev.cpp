@@ -25,7 +25,7 @@ struct Pirqs {
     uint8_t* eoi_map = nullptr; // bit for each that needs an end; shared with the guest
 };
 constinit Pirqs pirqs;
-constinit SpinLock pirqs_lock{Rank::domain};
+constinit SpinLock<Rank::domain> pirqs_lock;
 
 void raise(void* domain, unsigned irq) {
     // Message interrupts have the number of their pirq; lines too.

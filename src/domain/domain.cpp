@@ -49,7 +49,7 @@ void Vcpu::describe(char* text, unsigned size) const {
 }
 
 Domain* find_domain(DomainId id) {
-    return id < max_domains ? domains[clamp_index(id, max_domains)].load() : nullptr;
+    return id < max_domains ? domains[mask_index<max_domains>(id)].load() : nullptr;
 }
 Result<> register_domain(Domain& domain) {
     Domain* expected = nullptr;

@@ -39,8 +39,8 @@ Result<uint32_t> bind_virq(Domain& d, uint32_t virq, uint32_t vcpu_id) {
     uint32_t const number = TRY(table.allocate());
     Port& port = *table.find(number);
     port.state = State::virq;
-    port.vcpu = static_cast<uint16_t>(vcpu_id);
-    port.number = virq;
+    port.vcpu = static_cast<uint8_t>(vcpu_id);
+    port.number = static_cast<uint16_t>(virq);
     vcpu->virq_ports[virq] = number;
     return number;
 }
@@ -53,7 +53,7 @@ Result<uint32_t> bind_ipi(Domain& d, uint32_t vcpu_id) {
     uint32_t const number = TRY(table.allocate());
     Port& port = *table.find(number);
     port.state = State::ipi;
-    port.vcpu = static_cast<uint16_t>(vcpu_id);
+    port.vcpu = static_cast<uint8_t>(vcpu_id);
     return number;
 }
 
@@ -73,9 +73,11 @@ Result<uint32_t> bind_pirq(Domain& d, abi::BindPirq const& request) {
         return bound.error();
     }
     port.state = State::pirq;
-    port.number = request.pirq;
-    if (std::exchange(port.raised_while_reserved, false))
+    port.number = static_cast<uint16_t>(request.pirq);
+    if (port.raised_while_reserved) {
+        port.raised_while_reserved = false;
         d.events->set_pending(number, port);
+    }
     return number;
 }
 
@@ -272,19 +274,19 @@ Result<> bind_vcpu(Domain& d, abi::BindVcpu const& request) {
                          (port.state == State::virq && !is_per_vcpu(port.number));
     if (!movable)
         return Errno::inval;
-    port.vcpu = static_cast<uint16_t>(request.vcpu);
+    port.vcpu = static_cast<uint8_t>(request.vcpu);
     return {};
 }
 
 void close_all(Domain& d) {
-    for (uint32_t number = 1; number < d.events->limit(); ++number) {
+    for (uint32_t number = 1;; ++number) {
         bool open;
         {
             LockGuard guard{d.events->lock};
-            Port const* const port = d.events->find(number);
-            open = port && port->state > State::reserved;
+            Port const* const port = d.events->seek(number);
             if (!port)
-                number |= ports_per_bucket - 1;
+                return;
+            open = port->state > State::reserved;
         }
         if (open)
             (void)close(d, number);
@@ -498,16 +500,14 @@ Result<> handle_global_virq(Domain& domain, uint32_t virq) {
 
 void print_events(Domain& domain, void (*between)()) {
     EventTable& table = *domain.events;
-    for (uint32_t number = 1; number < table.limit(); ++number) {
+    for (uint32_t number = 1;; ++number) {
         between();
         LockGuard guard{table.lock};
-        Port const* port = table.find(number);
-        while (!port || port->state <= State::reserved) {
-            number = port ? number + 1 : (number | (ports_per_bucket - 1)) + 1;
-            if (number >= table.limit())
-                return;
-            port = table.find(number);
-        }
+        Port const* port = table.seek(number);
+        while (port && port->state <= State::reserved)
+            port = table.seek(++number);
+        if (!port)
+            return;
         log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state,
                  port->vcpu, port->number, port->remote.get().domain, port->remote.get().port,
                  table.is_pending(number, *port) ? " pending" : "");

@@ -20,41 +20,39 @@ bool test_and_set(uint64_t& word, unsigned n) {
 
 } // namespace
 
-Port* EventTable::find(uint32_t number) {
-    if (number >= abi::fifo::ports)
-        return nullptr;
-    Port* const bucket = buckets_[clamp_index(number / ports_per_bucket, bucket_count)];
-    return bucket ? &bucket[number % ports_per_bucket] : nullptr;
-}
+constinit PortGroup EventTable::no_ports_{};
 
-Remote EventTable::remote_of(uint32_t number) const {
-    if (number >= abi::fifo::ports)
-        return {};
-    Port const* const bucket = buckets_[clamp_index(number / ports_per_bucket, bucket_count)];
-    return bucket ? bucket[number % ports_per_bucket].remote.get() : Remote{};
-}
-
-Port* EventTable::grow(uint32_t number) {
-    Hint<Port*>& bucket = buckets_[number / ports_per_bucket];
-    if (!bucket) {
-        auto bytes = allocate_bytes(sizeof(Port) * ports_per_bucket);
-        if (!bytes)
-            return nullptr;
-        auto* const made = static_cast<Port*>(*bytes);
-        for (unsigned i = 0; i < ports_per_bucket; ++i)
-            new (&made[i]) Port{};
-        bucket = made;
+Port* EventTable::seek(uint32_t& number) const {
+    for (; number < limit(); ++number) {
+        if (Port* const port = find(number))
+            return port;
+        bool const none = groups_[number / PortGroup::ports] == &no_ports_;
+        number |= (none ? PortGroup::ports : PortGroup::ports_per_piece) - 1;
     }
-    return &bucket[number % ports_per_bucket];
+    return nullptr;
+}
+
+[[gnu::noinline]] Result<> EventTable::make_piece(uint32_t number) {
+    Hint<PortGroup*>& group = groups_[number / PortGroup::ports];
+    if (group == &no_ports_)
+        group = TRY(make<PortGroup>());
+    auto* const made =
+        static_cast<Port*>(TRY(allocate_bytes(sizeof(Port) * PortGroup::ports_per_piece)));
+    for (unsigned i = 0; i < PortGroup::ports_per_piece; ++i)
+        new (&made[i]) Port{};
+    group->piece[number / PortGroup::ports_per_piece % PortGroup::pieces] = made;
+    return {};
 }
 
 Result<uint32_t> EventTable::allocate() {
     if (closed_)
         return Errno::inval;
     for (uint32_t number = first_free_; number < limit() && number <= highest_port_; ++number) {
-        Port* const port = grow(number);
-        if (!port)
-            return Errno::nomem;
+        Port* port = find(number);
+        if (!port) [[unlikely]] {
+            TRY(make_piece(number));
+            port = find(number);
+        }
         if (port->state != Port::State::free)
             continue;
         // Not the place in a queue that its number had last: see release().
@@ -78,8 +76,7 @@ void EventTable::release(uint32_t number) {
 
 uint32_t* EventTable::word_of(uint32_t number) {
     unsigned const page = number / words_per_page;
-    return page < word_pages_ ? &words_[clamp_index(page, max_word_pages)][number % words_per_page]
-                              : nullptr;
+    return page < word_pages_ ? &words_[page][number % words_per_page] : nullptr;
 }
 
 void EventTable::set_pending(uint32_t number, Port& port) {
@@ -117,12 +114,12 @@ void EventTable::link(uint32_t number, Port& port, uint32_t& word) {
     if (now & (fifo::masked | fifo::linked))
         return;
     Vcpu* const vcpu = domain_.vcpu(port.vcpu);
-    FifoVcpu* const target = fifo_vcpus_[vcpu->id];
+    FifoVcpu* const target = fifo_of(vcpu->id);
     if (!target || !target->control)
         return;
     // It may be the tail of a queue that it used to belong to; that queue must not link on from it
     // any more.
-    if (FifoVcpu* const old = fifo_vcpus_[port.queued_vcpu])
+    if (FifoVcpu* const old = fifo_of(port.queued_vcpu))
         if (FifoQueue& queue = old->queues[port.queued_priority]; queue.tail == number)
             queue.tail = 0;
     // The guest may take it off at any moment, and write what it likes: nothing here loops on what
@@ -130,7 +127,7 @@ void EventTable::link(uint32_t number, Port& port, uint32_t& word) {
     if (__atomic_fetch_or(&word, fifo::linked, __ATOMIC_ACQ_REL) & fifo::linked)
         return;
     FifoQueue& queue = target->queues[port.priority];
-    port.queued_vcpu = static_cast<uint16_t>(vcpu->id);
+    port.queued_vcpu = static_cast<uint8_t>(vcpu->id);
     port.queued_priority = port.priority;
     bool appended = false;
     if (queue.tail != 0) {
@@ -191,22 +188,22 @@ bool EventTable::is_pending(uint32_t number, Port const& port) {
 Result<> EventTable::init_control(Vcpu& vcpu, Mfn page, uint32_t offset) {
     if (offset & 7 || offset > page_size - sizeof(abi::fifo::ControlBlock))
         return Errno::inval;
-    if (fifo_vcpus_[vcpu.id] && fifo_vcpus_[vcpu.id]->control)
+    TRY(fifo_vcpus_.grow(vcpu.id + 1));
+    FifoVcpu*& place = fifo_vcpus_[vcpu.id];
+    if (place && place->control)
         return Errno::exist;
-    if (!fifo_vcpus_[vcpu.id])
-        fifo_vcpus_[vcpu.id] = TRY(make<FifoVcpu>());
-    FifoVcpu& target = *fifo_vcpus_[vcpu.id];
+    if (!place)
+        place = TRY(make<FifoVcpu>());
+    FifoVcpu& target = *place;
     target.page = page;
     target.control =
         direct<abi::fifo::ControlBlock>(PhysicalAddress{address_of(page).raw() + offset});
     if (!fifo_) {
         // What is pending already shows once its word exists.
-        for (uint32_t number = 1; number < abi::two_level_ports; ++number) {
-            if (Port* const port = find(number))
-                port->early_pending =
-                    port->state > Port::State::reserved && is_pending(number, *port);
-            else
-                number |= ports_per_bucket - 1;
+        uint32_t number = 1;
+        while (Port* const port = seek(number)) {
+            port->early_pending = port->state > Port::State::reserved && is_pending(number, *port);
+            ++number;
         }
         fifo_ = true;
     }
@@ -218,6 +215,7 @@ Result<> EventTable::expand(Mfn page) {
         return Errno::nosys;
     if (word_pages_ == max_word_pages)
         return Errno::nospc;
+    TRY(words_.grow(word_pages_ + 1));
     words_[word_pages_] = direct<uint32_t>(page);
     uint32_t const first = word_pages_++ * words_per_page;
     for (uint32_t number = first; number < first + words_per_page; ++number)
@@ -237,13 +235,19 @@ void EventTable::give_back_pages() {
     word_pages_ = 0;
 }
 
+bool EventTable::any_in_use() const {
+    uint32_t number = 1;
+    while (Port const* const port = seek(number)) {
+        if (port->state != Port::State::free)
+            return true;
+        ++number;
+    }
+    return false;
+}
+
 void EventTable::leave_fifo() {
-    auto const in_use = [](Port const* bucket) {
-        return bucket && std::any_of(bucket, bucket + ports_per_bucket,
-                                     [](Port const& p) { return p.state != Port::State::free; });
-    };
     // Another vCPU may have been quick, or the domain have ended: then its pages are gone.
-    if (!fifo_ || closed_ || std::any_of(std::begin(buckets_), std::end(buckets_), in_use))
+    if (!fifo_ || closed_ || any_in_use())
         return;
     give_back_pages();
     for (FifoVcpu* const vcpu : fifo_vcpus_)
@@ -256,8 +260,13 @@ void EventTable::leave_fifo() {
 }
 
 void EventTable::free_structures() {
-    for (Hint<Port*> const& bucket : buckets_)
-        free_bytes(bucket);
+    for (PortGroup* const group : groups_) {
+        if (group == &no_ports_)
+            continue;
+        for (Port* const piece : group->piece)
+            free_bytes(piece);
+        destroy(group);
+    }
     for (FifoVcpu* const vcpu : fifo_vcpus_)
         destroy(vcpu);
 }

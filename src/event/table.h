@@ -2,12 +2,14 @@
 #pragma once
 
 #include "abi/event_channel.h"
+#include "base/bits.h"
+#include "base/hint.h"
 #include "domain/domain.h"
+#include "event/growing_list.h"
+#include "irq/irq.h"
 
 namespace hearth {
 
-inline constexpr unsigned ports_per_bucket = 128;
-inline constexpr unsigned bucket_count = abi::fifo::ports / ports_per_bucket;
 inline constexpr unsigned words_per_page = page_size / sizeof(uint32_t);
 inline constexpr unsigned max_word_pages = abi::fifo::ports / words_per_page;
 
@@ -43,15 +45,24 @@ public:
 struct Port {
     enum class State : uint8_t { free, reserved, unbound, interdomain, pirq, virq, ipi };
     SharedRemote remote;
-    uint32_t number = 0; // pirq or virq
-    uint16_t vcpu = 0;
-    uint16_t queued_vcpu = 0;
-    State state = State::free;
+    uint16_t number = 0; // pirq or virq
+    uint8_t vcpu = 0;
+    uint8_t queued_vcpu = 0; // FIFO: the queue it was last linked to
+    uint8_t queued_priority = 0;
     uint8_t priority = abi::fifo::default_priority;
-    uint8_t queued_priority = 0;        // FIFO: the queue it was last linked to
-    bool early_pending = false;         // FIFO: raised before its word existed
-    bool raised_while_reserved = false; // a physical interrupt, just being bound
+    State state = State::free;
+    bool early_pending : 1 = false;         // FIFO: raised before its word existed
+    bool raised_while_reserved : 1 = false; // a physical interrupt, just being bound
 };
+static_assert(sizeof(Port) == 16 && max_domain_vcpus <= 256 && irq_limit <= 65536);
+
+/// Neighbouring ports, by pieces that are there from when one of them is given out for the first
+/// time.
+struct PortGroup {
+    static constexpr unsigned ports_per_piece = 64, pieces = 64, ports = ports_per_piece * pieces;
+    Hint<Port*> piece[pieces]{};
+};
+inline constexpr unsigned port_group_count = abi::fifo::ports / PortGroup::ports;
 
 struct FifoQueue {
     uint32_t tail = 0; // 0: empty as far as Hearth knows
@@ -64,13 +75,28 @@ struct FifoVcpu {
 
 class EventTable {
 public:
-    explicit EventTable(Domain& domain) : domain_{domain} {}
-    SpinLock lock{Rank::event};
+    explicit EventTable(Domain& domain) : domain_{domain} {
+        for (auto& group : groups_)
+            group = &no_ports_;
+    }
+    SpinLock<Rank::event> lock;
 
     /// Null where there never was one of about that number. Port 0 is always free.
-    Port* find(uint32_t port);
+    [[nodiscard]] Port* find(uint32_t port) const {
+        if (port >= abi::fifo::ports)
+            return nullptr;
+        PortGroup const* const group =
+            groups_[mask_index<port_group_count>(port / PortGroup::ports)];
+        Port* const piece = group->piece[port / PortGroup::ports_per_piece % PortGroup::pieces];
+        return piece ? &piece[port % PortGroup::ports_per_piece] : nullptr;
+    }
+    /// The first one from there on that find() finds, within the limit; null: no more.
+    Port* seek(uint32_t& port) const;
     /// What a port is connected to, without the lock: a guess until the other end agrees.
-    [[nodiscard]] Remote remote_of(uint32_t port) const;
+    [[nodiscard]] Remote remote_of(uint32_t port) const {
+        Port const* const found = find(port);
+        return found ? found->remote.get() : Remote{};
+    }
     /// Whether a port's bit is set already, without the lock. The caller has made visible what the
     /// event is about: whoever takes the bit sees it.
     [[nodiscard]] bool bit_is_set(uint32_t port) const {
@@ -106,17 +132,26 @@ public:
 private:
     uint32_t* word_of(uint32_t number);
     void link(uint32_t number, Port& port, uint32_t& word);
-    Port* grow(uint32_t number);
+    /// nomem.
+    Result<> make_piece(uint32_t number);
+    [[nodiscard]] bool any_in_use() const;
+    [[nodiscard]] FifoVcpu* fifo_of(unsigned vcpu) const {
+        return vcpu < fifo_vcpus_.size() ? fifo_vcpus_[vcpu] : nullptr;
+    }
+
+    /// What stands where no group is needed; never written to.
+    static PortGroup no_ports_;
 
     Domain& domain_;
-    Hint<Port*> buckets_[bucket_count]{};
+    Hint<PortGroup*> groups_[port_group_count]{};
     uint32_t first_free_ = 1; // no port below is free
     uint32_t highest_port_ = abi::fifo::ports - 1;
     bool closed_ = false;
     Hint<bool> fifo_{false};
-    FifoVcpu* fifo_vcpus_[max_domain_vcpus]{};
-    uint32_t* words_[max_word_pages]{};
+    GrowingList<FifoVcpu*> fifo_vcpus_; // null: none yet
+    GrowingList<uint32_t*> words_;
     unsigned word_pages_ = 0;
 };
+static_assert(sizeof(EventTable) <= 512);
 
 } // namespace hearth

@@ -140,9 +140,7 @@ Result<> grants_create(Domain& domain, int32_t max_frames, int32_t max_maptrack_
         max_version < 1 || max_version > 2)
         return Errno::inval;
     domain.grants = TRY(make<Grants>(domain, frames, maptrack, max_version));
-    auto made = domain.grants->table.initialise();
-    if (made)
-        made = domain.grants->maptrack.initialise();
+    auto const made = domain.grants->table.initialise();
     if (!made)
         grants_destroy(domain);
     return made;

@@ -6,11 +6,6 @@
 
 namespace hearth {
 
-Result<> Maptrack::initialise() {
-    table_ = static_cast<MapHandle**>(TRY(allocate_bytes(max_frames_ * sizeof(MapHandle*))));
-    return {};
-}
-
 MapHandle* Maptrack::find(uint32_t handle) const {
     return handle < limit()
                ? &table_[clamp_index(handle / per_frame, max_frames_)][handle % per_frame]
@@ -23,6 +18,9 @@ Result<uint32_t> Maptrack::allocate() {
         uint32_t const have = frames_.load(std::memory_order_relaxed);
         if (have == max_frames_)
             return Errno::nospc;
+        if (!table_)
+            table_ =
+                static_cast<MapHandle**>(TRY(allocate_bytes(max_frames_ * sizeof(MapHandle*))));
         auto* const fresh = direct<MapHandle>(TRY(allocate_frames(0)));
         for (uint32_t i = 0; i < per_frame; ++i) {
             new (&fresh[i]) MapHandle{};

@@ -26,9 +26,6 @@ static_assert(sizeof(MapHandle) == 16);
 class Maptrack {
 public:
     explicit Maptrack(uint32_t max_frames) : max_frames_{max_frames} {}
-    /// nomem.
-    Result<> initialise();
-
     /// A busy handle. nospc, nomem.
     Result<uint32_t> allocate();
     /// A busy one becomes free.
@@ -45,11 +42,11 @@ private:
     static constexpr uint32_t per_frame = page_size / sizeof(MapHandle);
     static constexpr uint32_t none = ~uint32_t{0};
 
-    SpinLock lock_{Rank::grant}; // the list of free ones
+    SpinLock<Rank::grant> lock_; // the list of free ones
     uint32_t first_free_ = none;
     std::atomic<uint32_t> frames_{0};
     uint32_t const max_frames_;
-    MapHandle** table_ = nullptr;
+    MapHandle** table_ = nullptr; // there from when the first handle is
 };
 
 } // namespace hearth

@@ -5,6 +5,9 @@
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 
+#include <algorithm>
+#include <span>
+
 namespace hearth {
 namespace {
 
@@ -28,7 +31,7 @@ GrantTerms whole_frame(uint64_t frame) {
 Result<> GrantTable::initialise() {
     shared_ = static_cast<Mfn*>(TRY(allocate_bytes(max_frames_ * sizeof(Mfn))));
     status_ = static_cast<Mfn*>(TRY(allocate_bytes(status_frames_for(max_frames_) * sizeof(Mfn))));
-    chunks_ = static_cast<ActiveGrant**>(TRY(allocate_bytes(max_frames_ * sizeof(ActiveGrant*))));
+    chunks_ = static_cast<Piece**>(TRY(allocate_bytes(max_frames_ * sizeof(Piece*))));
     return {};
 }
 
@@ -42,11 +45,35 @@ Mfn GrantTable::frame(Kind kind, uint32_t index) const {
     return (kind == Kind::shared ? shared_ : status_)[clamp_index(index, max_frames(kind))];
 }
 
+GrantTable::Piece& GrantTable::piece_of(uint32_t reference) const {
+    return chunks_[clamp_index(reference / entries_per_chunk, max_frames_)]
+                  [reference / entries_per_piece % pieces_per_chunk];
+}
 GrantTable::ActiveGrant* GrantTable::active(uint32_t reference) const {
-    uint32_t const chunk = reference / entries_per_chunk;
-    return chunk < frames()
-               ? &chunks_[clamp_index(chunk, max_frames_)][reference % entries_per_chunk]
-               : nullptr;
+    if (reference / entries_per_chunk >= frames())
+        return nullptr;
+    ActiveGrant* const piece = piece_of(reference);
+    return piece ? &piece[reference % entries_per_piece] : nullptr;
+}
+
+[[gnu::noinline]] std::expected<GrantTable::ActiveGrant*, GrantStatus>
+GrantTable::obtain(uint32_t reference) {
+    if (reference / entries_per_chunk >= frames())
+        return std::unexpected{GrantStatus::bad_reference};
+    Piece& piece = piece_of(reference);
+    // Under the lock under which the version becomes 0: who does that sees the piece, or whoever
+    // made it sees the version.
+    LockGuard guard{lock_};
+    if (!piece) {
+        auto const bytes = allocate_bytes(entries_per_piece * sizeof(ActiveGrant));
+        if (!bytes)
+            return std::unexpected{GrantStatus::no_space};
+        auto* const made = static_cast<ActiveGrant*>(*bytes);
+        for (uint32_t i = 0; i < entries_per_piece; ++i)
+            new (&made[i]) ActiveGrant{};
+        piece = made;
+    }
+    return &piece[reference % entries_per_piece];
 }
 GrantEntryV1& GrantTable::entry_v1(uint32_t reference) const {
     uint32_t const per_frame = entries_per_frame(1);
@@ -111,9 +138,13 @@ bool GrantTable::claim_v2(uint32_t reference, DomainId user, bool write, GrantPu
 
 GrantStatus GrantTable::begin(uint32_t reference, DomainId user, bool write, GrantPurpose purpose,
                               GrantTerms& terms) {
-    ActiveGrant* const found = active(reference);
-    if (!found)
-        return GrantStatus::bad_reference;
+    ActiveGrant* found = active(reference);
+    if (!found) [[unlikely]] {
+        auto const made = obtain(reference);
+        if (!made)
+            return made.error();
+        found = *made;
+    }
     ActiveGrant& grant = *found;
     LockGuard guard{grant.lock};
     unsigned const now = version();
@@ -146,7 +177,7 @@ GrantStatus GrantTable::begin(uint32_t reference, DomainId user, bool write, Gra
 }
 
 void GrantTable::end(uint32_t reference, bool write) {
-    ActiveGrant& grant = *active(reference);
+    ActiveGrant& grant = piece_of(reference)[reference % entries_per_piece]; // which is in use
     LockGuard guard{grant.lock};
     --(write ? grant.writers : grant.readers);
     // While the version changes, whoever changes it shows what is left.
@@ -165,12 +196,14 @@ void GrantTable::show_use(uint32_t reference, ActiveGrant const& grant, unsigned
 }
 
 GrantStatus GrantTable::swap(uint32_t a, uint32_t b) {
-    ActiveGrant* const first = active(a < b ? a : b);
-    ActiveGrant* const second = active(a < b ? b : a);
-    if (!first || !second)
-        return GrantStatus::bad_reference;
     if (a == b)
         return exists(a, version()) ? GrantStatus::okay : GrantStatus::bad_reference;
+    auto const lower = obtain(a < b ? a : b);
+    auto const higher = obtain(a < b ? b : a);
+    if (!lower || !higher)
+        return lower ? higher.error() : lower.error();
+    ActiveGrant* const first = *lower;
+    ActiveGrant* const second = *higher;
     first->lock.lock();
     second->lock.lock_second(); // the lower reference first
     GrantStatus const status = [&] {
@@ -196,10 +229,9 @@ GrantStatus GrantTable::swap(uint32_t a, uint32_t b) {
 
 Result<> GrantTable::add_frame() {
     uint32_t const have = frames();
-    auto* const chunk =
-        static_cast<ActiveGrant*>(TRY(allocate_bytes(entries_per_chunk * sizeof(ActiveGrant))));
-    for (uint32_t i = 0; i < entries_per_chunk; ++i)
-        new (&chunk[i]) ActiveGrant{};
+    auto* const chunk = static_cast<Piece*>(TRY(allocate_bytes(pieces_per_chunk * sizeof(Piece))));
+    for (uint32_t i = 0; i < pieces_per_chunk; ++i)
+        new (&chunk[i]) Piece{};
     auto const fresh = allocate_shared_frame(domain_);
     if (!fresh) {
         free_bytes(chunk);
@@ -238,17 +270,25 @@ Result<> GrantTable::grow(uint32_t wanted) {
     return {};
 }
 
-bool GrantTable::wait_for_users() {
-    uint32_t const count = frames() * entries_per_chunk;
-    bool idle = true;
+template <class Function>
+void GrantTable::for_each_active(uint32_t count, Function&& function) {
     for (uint32_t reference = 0; reference < count; ++reference) {
-        ActiveGrant& grant = *active(reference);
-        {
-            LockGuard guard{grant.lock};
-            idle = idle && (reference < grant::reserved_entries || !grant.in_use());
+        if (ActiveGrant* const grant = active(reference)) {
+            LockGuard guard{grant->lock};
+            function(reference, *grant);
+        } else {
+            reference |= entries_per_piece - 1;
         }
         preempt_point_each(64, reference);
     }
+}
+
+bool GrantTable::wait_for_users() {
+    bool idle = true;
+    for_each_active(frames() * entries_per_chunk,
+                    [&](uint32_t reference, ActiveGrant const& grant) {
+                        idle = idle && (reference < grant::reserved_entries || !grant.in_use());
+                    });
     return idle;
 }
 
@@ -304,17 +344,13 @@ Result<> GrantTable::set_version(unsigned wanted) {
     unsigned const now = idle ? wanted : before;
     version_.store(now, std::memory_order_release);
     // Those in use, and uses that ended meanwhile.
-    for (uint32_t reference = 0; reference < frames() * entries_per_frame(now); ++reference) {
-        if (idle && reference == grant::reserved_entries)
-            break;
-        ActiveGrant& grant = *active(reference);
-        {
-            LockGuard guard{grant.lock};
-            if (version() == now)
-                show_use(reference, grant, now);
-        }
-        preempt_point_each(64, reference);
-    }
+    uint32_t const shown =
+        idle ? uint32_t{grant::reserved_entries} : frames() * entries_per_frame(now);
+    for_each_active(std::min(shown, frames() * entries_per_frame(now)),
+                    [&](uint32_t reference, ActiveGrant const& grant) {
+                        if (version() == now)
+                            show_use(reference, grant, now);
+                    });
     if (!idle)
         return Errno::busy;
     return {};
@@ -341,8 +377,11 @@ void GrantTable::close() {
 }
 
 void GrantTable::free_structures() {
-    for (uint32_t i = 0; chunks_ && i < frames(); ++i)
+    for (uint32_t i = 0; chunks_ && i < frames(); ++i) {
+        for (Piece const& piece : std::span{chunks_[i], pieces_per_chunk})
+            free_bytes(piece);
         free_bytes(chunks_[i]);
+    }
     free_bytes(static_cast<void*>(chunks_));
     free_bytes(shared_);
     free_bytes(status_);

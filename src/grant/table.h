@@ -5,7 +5,10 @@
 #pragma once
 
 #include "abi/grant_table.h"
+#include "base/hint.h"
 #include "domain/domain.h"
+
+#include <expected>
 
 namespace hearth {
 
@@ -62,14 +65,20 @@ public:
 
 private:
     struct ActiveGrant {
-        SpinLock lock{Rank::grant};
+        SpinLock<Rank::grant> lock;
         DomainId user = domid_invalid;
         uint32_t readers = 0, writers = 0;
         GrantTerms terms{};
 
         [[nodiscard]] bool in_use() const { return readers || writers; }
     };
+    static_assert(sizeof(ActiveGrant) == 32);
+    /// Of neighbouring entries: there from when one of them is used for the first time.
+    static constexpr uint32_t entries_per_piece = 32;
+    /// The pieces of as many entries as a frame can have.
     static constexpr uint32_t entries_per_chunk = page_size / sizeof(abi::GrantEntryV1);
+    static constexpr uint32_t pieces_per_chunk = entries_per_chunk / entries_per_piece;
+    using Piece = Hint<ActiveGrant*>;
 
     static constexpr uint32_t entries_per_frame(unsigned version) {
         return version == 2 ? page_size / sizeof(abi::GrantEntryV2)
@@ -80,8 +89,16 @@ private:
         return (frames * entries_per_frame(2) + per_frame - 1) / per_frame;
     }
 
-    /// Null beyond the end.
+    /// Where the piece is, or would be, that has an entry of the table's.
+    Piece& piece_of(uint32_t reference) const;
+    /// Null beyond the end, and where no entry of its piece was ever used.
     ActiveGrant* active(uint32_t reference) const;
+    /// Makes the piece where there is none. bad_reference: beyond the end; no_space.
+    std::expected<ActiveGrant*, GrantStatus> obtain(uint32_t reference);
+    /// Calls a function for each of the first `count` entries that has an ActiveGrant, under its
+    /// lock. May reschedule.
+    template <class Function>
+    void for_each_active(uint32_t count, Function&& function);
     [[nodiscard]] bool exists(uint32_t reference, unsigned version) const {
         return reference < frames() * entries_per_frame(version);
     }
@@ -101,7 +118,7 @@ private:
     void rewrite_entries(unsigned from, unsigned to);
 
     Domain& domain_;
-    SpinLock lock_{Rank::grant}; // growth, and the step to version 0
+    SpinLock<Rank::grant> lock_; // growth, new pieces, and the step to version 0
     std::atomic<unsigned> version_{1};
     std::atomic<bool> closed_{false}; // and version_ is 0 for good
     std::atomic<uint32_t> frames_{0};
@@ -110,7 +127,7 @@ private:
     unsigned const max_version_;
     Mfn* shared_ = nullptr;
     Mfn* status_ = nullptr;
-    ActiveGrant** chunks_ = nullptr;
+    Piece** chunks_ = nullptr;
 };
 
 } // namespace hearth

@@ -57,7 +57,7 @@ struct Controllers {
 };
 constexpr uint16_t none = 0xffff;
 constinit Controllers controllers{};
-constinit SpinLock lock{Rank::irq};
+constinit SpinLock<Rank::irq> lock;
 
 constexpr Controllers& c = controllers;
 

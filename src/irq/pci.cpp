@@ -10,7 +10,7 @@
 namespace hearth {
 namespace {
 
-constinit SpinLock config_lock{Rank::pci};
+constinit SpinLock<Rank::pci> config_lock;
 
 constexpr uint16_t address_port = 0xcf8, data_port = 0xcfc;
 constexpr uint8_t status_register = 0x06, capability_pointer = 0x34;

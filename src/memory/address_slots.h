@@ -10,7 +10,7 @@ namespace hearth {
 /// so that the page tables below them are too.
 class AddressSlots {
     struct Note;
-    SpinLock lock_{Rank::mapping};
+    SpinLock<Rank::mapping> lock_;
     uint64_t next_;
     uint64_t const stride_;
     Note* free_ = nullptr;

@@ -14,7 +14,7 @@ namespace {
 constinit std::array<Pte, layout::slot_count> slots{};
 constinit Mfn idle_l4;
 constinit Mfn limit;
-constinit SpinLock tables_lock{Rank::mapping};
+constinit SpinLock<Rank::mapping> tables_lock;
 constinit uint64_t next_device_address = layout::device_mappings;
 
 constexpr uint64_t table_flags = pte::present | pte::writable | pte::accessed;

@@ -25,7 +25,7 @@ struct FlushRequest {
     Flush what{};
 };
 constinit FlushRequest request;
-constinit SpinLock request_lock{Rank::flush};
+constinit SpinLock<Rank::flush> request_lock;
 
 void flush_here(Flush const& what) {
     switch (what.kind) {

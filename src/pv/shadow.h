@@ -32,7 +32,7 @@ class Shadow {
     struct Walk;
     static constexpr uint32_t none = ~uint32_t{0};
 
-    SpinLock lock_{Rank::address_space};
+    SpinLock<Rank::address_space> lock_;
     Domain& domain_;
     Table* tables_ = nullptr;
     uint32_t* buckets_ = nullptr;

@@ -27,7 +27,7 @@ void period_began(void*);
 /// All that touches a thread's private state.
 struct Scheduler {
     struct alignas(64) Cpu {
-        SpinLock lock{Rank::scheduler};
+        SpinLock<Rank::scheduler> lock;
         RunQueue queue;
         RunQueue::Threads without_budget; // runnable, but for their caps
         Hint<Thread*> running{nullptr};

@@ -84,7 +84,7 @@ public:
 namespace {
 
 struct alignas(64) CpuTimers {
-    SpinLock lock{Rank::timer};
+    SpinLock<Rank::timer> lock;
     TimerHeap heap;
     std::atomic<uint32_t> interrupts{0};
 };

@@ -19,17 +19,13 @@ std::string text(char const* format, A... a) {
 /// Calls `function` with each port that is in use.
 template <class Function>
 std::string each_port(Domain& d, Function&& function) {
-    for (unsigned bucket = 0; bucket < bucket_count; ++bucket) {
-        if (!static_cast<Port*>(d.events->buckets_[bucket]))
-            continue;
-        for (unsigned i = 0; i < ports_per_bucket; ++i) {
-            uint32_t const number = bucket * ports_per_bucket + i;
-            Port const& port = *d.events->find(number);
-            if (port.state == Port::State::free)
-                continue;
-            if (std::string problem = function(number, port); !problem.empty())
+    for (uint32_t number = 0; number < abi::fifo::ports; ++number) {
+        Port const* const port = d.events->find(number);
+        if (!port)
+            number |= PortGroup::ports_per_piece - 1;
+        else if (port->state != Port::State::free)
+            if (std::string problem = function(number, *port); !problem.empty())
                 return problem;
-        }
     }
     return {};
 }
@@ -185,23 +181,26 @@ std::string Invariants::check_grants(std::vector<Domain*> const& domains) {
             problem = text("d%u, gone, has granted to d%u", which.first, u.user);
     for (Domain* const d : domains) {
         GrantTable const& table = d->grants->table;
-        for (uint32_t chunk = 0; chunk < table.frames(); ++chunk)
-            for (uint32_t i = 0; i < GrantTable::entries_per_chunk; ++i) {
-                GrantTable::ActiveGrant const& active = table.chunks_[chunk][i];
-                uint32_t const reference = chunk * GrantTable::entries_per_chunk + i;
-                if (!active.in_use() && uses.empty())
-                    continue;
-                auto const found = uses.find({d->id, reference});
-                Uses const u = found == uses.end() ? Uses{} : found->second;
-                if (active.readers != u.readers || active.writers != u.writers ||
-                    (active.in_use() && active.user != u.user))
-                    problem = text("grant %u of d%u: %u readers, %u writers of d%u, but %u and %u "
-                                   "handles of d%u",
-                                   reference, d->id, active.readers, active.writers, active.user,
-                                   u.readers, u.writers, u.user);
-                if (found != uses.end())
-                    uses.erase(found);
+        uint32_t const references_end = table.frames() * GrantTable::entries_per_chunk;
+        for (uint32_t reference = 0; reference < references_end; ++reference) {
+            GrantTable::ActiveGrant const* const active = table.active(reference);
+            if (!active) { // what is left of `uses` after all is a problem
+                reference |= GrantTable::entries_per_piece - 1;
+                continue;
             }
+            if (!active->in_use() && uses.empty())
+                continue;
+            auto const found = uses.find({d->id, reference});
+            Uses const u = found == uses.end() ? Uses{} : found->second;
+            if (active->readers != u.readers || active->writers != u.writers ||
+                (active->in_use() && active->user != u.user))
+                problem = text("grant %u of d%u: %u readers, %u writers of d%u, but %u and %u "
+                               "handles of d%u",
+                               reference, d->id, active->readers, active->writers, active->user,
+                               u.readers, u.writers, u.user);
+            if (found != uses.end())
+                uses.erase(found);
+        }
         bool const has_frames =
             d->pages.with([](PageList& list) { return !list.closing || list.count + list.shared; });
         uint32_t const expected = references[d->id] + !d->dying.load() + has_frames;

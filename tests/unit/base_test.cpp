@@ -85,26 +85,31 @@ TEST(List, AgreesWithADeque) {
 
 TEST(LockRanks, RisingOrderIsFine) {
     boot_machine();
-    SpinLock low{Rank::domain}, high{Rank::console};
+    SpinLock<Rank::domain> low;
+    SpinLock<Rank::console> high;
     LockGuard a{low};
     LockGuard b{high};
     EXPECT_EQ(std::popcount(this_cpu().held_ranks), 2);
 }
 
 /// Taken for good, in a process that is about to die.
-void take(SpinLock& lock) __attribute__((no_thread_safety_analysis)) { lock.lock(); }
+template <Rank rank>
+void take(SpinLock<rank>& lock) __attribute__((no_thread_safety_analysis)) {
+    lock.lock();
+}
 
 TEST(LockRanksDeathTest, FallingOrderPanics) {
     boot_machine();
     testing::GTEST_FLAG(death_test_style) = "threadsafe";
-    SpinLock low{Rank::domain}, high{Rank::timer};
+    SpinLock<Rank::domain> low;
+    SpinLock<Rank::timer> high;
     EXPECT_DEATH((take(high), take(low)), "lock of rank 2 taken while holding rank 8");
 }
 
 TEST(LockRanksDeathTest, TheSameRankTwicePanicsUnlessAsked) {
     boot_machine();
     testing::GTEST_FLAG(death_test_style) = "threadsafe";
-    SpinLock one{Rank::event}, two{Rank::event};
+    SpinLock<Rank::event> one, two;
     EXPECT_DEATH((take(one), take(two)), "lock of rank 4 taken while holding rank 4");
     one.lock();
     two.lock_second();
@@ -116,13 +121,15 @@ TEST(LockRanksDeathTest, TheSameRankTwicePanicsUnlessAsked) {
 TEST(LockRanksDeathTest, NoPreemptionWithALockHeld) {
     boot_machine();
     testing::GTEST_FLAG(death_test_style) = "threadsafe";
-    SpinLock lock{Rank::event};
+    SpinLock<Rank::event> lock;
     EXPECT_DEATH((take(lock), preempt_point()), "preemption point with a lock held");
 }
 
 TEST(LockRanks, ReleaseInAnyOrder) {
     boot_machine();
-    SpinLock low{Rank::domain}, middle{Rank::event}, high{Rank::console};
+    SpinLock<Rank::domain> low;
+    SpinLock<Rank::event> middle;
+    SpinLock<Rank::console> high;
     low.lock();
     middle.lock();
     high.lock();

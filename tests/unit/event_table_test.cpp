@@ -70,6 +70,22 @@ TEST(TwoLevelEvents, SendSetsTheBitAndCallsTheVcpuOnce) {
     EXPECT_FALSE(guest.take_upcall()) << "it is pending already";
 }
 
+TEST(TwoLevelEvents, PortsTakeMemoryByPieces) {
+    EventGuest guest;
+    uint32_t port = guest.bind_ipi();
+    uint64_t const objects = object_count();
+    while (port < 63)
+        port = guest.bind_ipi();
+    EXPECT_EQ(object_count(), objects) << "the first piece";
+    while (port < 2 * 64 - 1)
+        port = guest.bind_ipi();
+    EXPECT_EQ(object_count(), objects + 1);
+    EXPECT_EQ(guest.simple(EventOperation::send, port), 0);
+    EXPECT_TRUE(guest.pending(port));
+    EXPECT_EQ(guest.simple(EventOperation::send, port + 1), inval) << "nothing is there";
+    EXPECT_EQ(guest.simple(EventOperation::send, 4096 + 1), inval);
+}
+
 TEST(TwoLevelEvents, AMaskedEventWaitsForUnmask) {
     EventGuest guest;
     uint32_t const port = guest.bind_ipi();

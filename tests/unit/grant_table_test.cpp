@@ -2,6 +2,7 @@
 #include "grant_guest.h"
 
 #include "abi/operations.h"
+#include "memory/allocator.h"
 
 namespace hearth::test {
 namespace {
@@ -46,6 +47,28 @@ TEST_F(GrantTables, GrowAndStayWithinTheLimit) {
     EXPECT_EQ(other.map(guest, last + 1, GrantGuest::address(2), host).status,
               GrantStatus::bad_reference);
     EXPECT_EQ(other.unmap(done.handle, GrantGuest::address(1)), GrantStatus::okay);
+}
+
+TEST_F(GrantTables, TakeMemoryForUsesOnlyAboutGrantsThatAreUsed) {
+    Mfn const frame = guest.new_frame();
+    unsigned mapped = 0;
+    std::vector<uint32_t> handles;
+    auto const objects_after_use_of = [&](uint32_t reference) {
+        guest.grant(reference, other, frame);
+        auto const done = other.map(guest, reference, GrantGuest::address(++mapped), host);
+        EXPECT_EQ(done.status, GrantStatus::okay);
+        handles.push_back(done.handle);
+        return object_count();
+    };
+    uint64_t const first = objects_after_use_of(40);
+    EXPECT_EQ(objects_after_use_of(32), first) << "one piece of the table";
+    EXPECT_EQ(objects_after_use_of(63), first);
+    EXPECT_EQ(objects_after_use_of(31), first + 1) << "each in a piece of its own";
+    EXPECT_EQ(objects_after_use_of(64), first + 2);
+    EXPECT_EQ(objects_after_use_of(500), first + 3);
+    for (unsigned n = 0; n < mapped; ++n)
+        EXPECT_EQ(other.unmap(handles[n], GrantGuest::address(n + 1)), GrantStatus::okay);
+    EXPECT_EQ(objects_after_use_of(500), first + 3) << "it stays";
 }
 
 TEST_F(GrantTables, AreOnesOwnBusiness) {
