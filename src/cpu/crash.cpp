@@ -32,8 +32,8 @@ void print_stack_trace(uint64_t rip, uint64_t rsp, uint64_t rbp) {
     log_error("Stack trace:");
     print_address(rip);
     for (unsigned depth = 0; depth < 24; ++depth) {
-        if (rbp < rsp || rbp >= align_down(rsp, arch::stack_size) + arch::stack_size - 16 ||
-            rbp % 8 != 0)
+        if (!layout::is_ours(rbp) || rbp < rsp || rbp % 8 != 0 ||
+            rbp >= align_down(rsp, arch::stack_size) + arch::stack_size - 16)
             return;
         auto const* const frame = reinterpret_cast<uint64_t const*>(rbp);
         if (!layout::is_ours(frame[1]))

@@ -34,6 +34,8 @@ void (*urgent_interrupt)(uint8_t vector) = nullptr;
 void (*interrupt_window)() = nullptr;
 void (*spin)() = nullptr;
 uint8_t (*read_port)(uint16_t port, uint8_t last_index) = nullptr;
+uint32_t (*read_wide_port)(uint16_t port, unsigned size) = nullptr;
+void (*write_port)(uint16_t port, unsigned size, uint32_t value) = nullptr;
 
 [[gnu::noinline]] unsigned current_cpu() { return running_cpu; }
 [[gnu::noinline]] void set_current_cpu(unsigned cpu) { running_cpu = cpu; }
@@ -191,6 +193,10 @@ uint8_t in8(uint16_t port) {
         return 0xff;
     }
 }
+static void written(uint16_t port, unsigned size, uint32_t value) {
+    if (host::write_port)
+        host::write_port(port, size, value);
+}
 void out8(uint16_t port, uint8_t value) {
     if (port == 0x70)
         host::cmos_index = value;
@@ -198,12 +204,17 @@ void out8(uint16_t port, uint8_t value) {
         host::uart_scratch = value;
     if (port == com1)
         host::serial_output().push_back(static_cast<char>(value));
+    written(port, 1, value);
 }
-// Wider reads float high, writes vanish.
-uint16_t in16(uint16_t) { return 0xffff; }
-uint32_t in32(uint16_t) { return 0xffffffff; }
-void out16(uint16_t, uint16_t) {}
-void out32(uint16_t, uint32_t) {}
+// Wider reads float high.
+uint16_t in16(uint16_t port) {
+    return host::read_wide_port ? static_cast<uint16_t>(host::read_wide_port(port, 2)) : 0xffff;
+}
+uint32_t in32(uint16_t port) {
+    return host::read_wide_port ? host::read_wide_port(port, 4) : 0xffffffff;
+}
+void out16(uint16_t port, uint16_t value) { written(port, 2, value); }
+void out32(uint16_t port, uint32_t value) { written(port, 4, value); }
 
 } // namespace arch
 } // namespace hearth

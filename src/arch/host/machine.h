@@ -103,6 +103,9 @@ void* guest_memory_at(uint64_t address, bool write);
 
 /// Replaces a port's behaviour: reads of it call this; null for the defaults.
 extern uint8_t (*read_port)(uint16_t port, uint8_t last_index);
+/// The same for reads of two or four bytes, and for writes of any size; null: nobody is there.
+extern uint32_t (*read_wide_port)(uint16_t port, unsigned size);
+extern void (*write_port)(uint16_t port, unsigned size, uint32_t value);
 /// What the core wrote to COM1.
 std::string& serial_output();
 
