@@ -85,9 +85,9 @@ struct Domain {
     Mutex control;
     DomainSettings settings;
     std::atomic<uint32_t> cpu_pool{0};
-    Guarded<Permissions, Rank::page_list> permissions;
-    std::atomic<bool> may_map_devices{false}; // its permissions had frames at some time
-    Cap cap;                                  // of its vCPUs, where the settings have one
+    Guarded<Permissions*, Rank::page_list> permissions; // null: none yet
+    std::atomic<bool> may_map_devices{false};           // its permissions had frames at some time
+    Cap cap;                                            // of its vCPUs, where the settings have one
     unsigned toolstack_pauses = 0;
     /// Reasons for which no vCPU may enter the guest.
     std::atomic<unsigned> pauses{0};

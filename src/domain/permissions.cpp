@@ -2,6 +2,7 @@
 
 #include "console/log.h"
 #include "domain/domain.h"
+#include "memory/allocator.h"
 
 namespace hearth {
 namespace {
@@ -21,8 +22,12 @@ Result<> change(Domain& domain, RangeSet Permissions::* which, uint64_t first, u
                 bool allow) {
     if (domain.hardware) // has them
         return allow ? Result<>{} : Result<>{Errno::opnotsupp};
-    return domain.permissions.with([&](Permissions& permissions) -> Result<> {
-        RangeSet& set = permissions.*which;
+    return domain.permissions.with([&](Permissions*& permissions) -> Result<> {
+        if (!permissions && !allow)
+            return {};
+        if (!permissions)
+            permissions = TRY(make<Permissions>());
+        RangeSet& set = permissions->*which;
         if (!(allow ? set.add(first, last) : set.remove(first, last)))
             return Errno::nomem;
         return {};
@@ -30,8 +35,9 @@ Result<> change(Domain& domain, RangeSet Permissions::* which, uint64_t first, u
 }
 
 bool holds(Domain& domain, RangeSet Permissions::* which, uint64_t first, uint64_t last) {
-    return domain.permissions.with(
-        [&](Permissions& permissions) { return (permissions.*which).holds(first, last); });
+    return domain.permissions.with([&](Permissions const* permissions) {
+        return permissions && (permissions->*which).holds(first, last);
+    });
 }
 
 } // namespace

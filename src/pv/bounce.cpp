@@ -127,8 +127,7 @@ void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code) {
     deliver_trap(vcpu, Vector::page_fault, error_code);
 }
 
-void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector) {
-    TrapHandler const& handler = vcpu.traps[vector];
+void deliver_software_interrupt(PvVcpu& vcpu, TrapHandler const& handler) {
     enter(vcpu, handler.address, handler.masks_events());
 }
 
@@ -154,7 +153,7 @@ void deliver_event(PvVcpu& vcpu) {
 }
 
 void deliver_pending(PvVcpu& vcpu) {
-    if (vcpu.nmi_pending && vcpu.nmi_handler().address) [[unlikely]] {
+    if (vcpu.nmi_pending && vcpu.traps[PvVcpu::nmi_vector].address) [[unlikely]] {
         vcpu.nmi_pending = false;
         deliver_trap(vcpu, Vector::nmi);
     }

@@ -9,8 +9,8 @@ namespace hearth::pv {
 /// Crashes a guest that has none, or whose stack cannot take the frame.
 void deliver_trap(PvVcpu& vcpu, Vector vector, uint32_t error_code = 0);
 void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code);
-/// `int n` of the guest's, rip already behind it.
-void deliver_software_interrupt(PvVcpu& vcpu, uint8_t vector);
+/// `int n` of the guest's, which has that handler; rip is already behind it.
+void deliver_software_interrupt(PvVcpu& vcpu, TrapHandler const& handler);
 /// A system call by one of the callbacks.
 void deliver_callback(PvVcpu& vcpu, Handler const& handler);
 /// The one for `syscall`, which there is, from user mode.

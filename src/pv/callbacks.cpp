@@ -8,8 +8,6 @@
 #include "pv/descriptor_tables.h"
 #include "pv/vcpu.h"
 
-#include <cstring>
-
 namespace hearth::pv {
 namespace {
 
@@ -36,7 +34,7 @@ Result<int64_t> register_nmi(PvVcpu& v, uint64_t handler) {
     constexpr uint8_t masks_events = 4;
     if (!layout::is_canonical(handler))
         return Errno::inval;
-    v.nmi_handler() = {handler, RING3_CS64, masks_events};
+    TRY(v.traps.set(PvVcpu::nmi_vector, {handler, RING3_CS64, masks_events}));
     v.demand(attention::border); // an NMI may have waited for its handler
     return 0;
 }
@@ -63,7 +61,7 @@ Result<int64_t> register_callback(PvVcpu& v, abi::CallbackRegister const& reques
 Result<int64_t> do_set_trap_table(Context& c, uint64_t table) {
     PvVcpu& v = pv_vcpu(c.vcpu);
     if (table == 0) {
-        memset(static_cast<void*>(v.traps), 0, sizeof v.traps);
+        v.traps.clear();
         return 0;
     }
     // Ends at an entry without an address; a table without one cannot be longer than there are
@@ -76,7 +74,8 @@ Result<int64_t> do_set_trap_table(Context& c, uint64_t table) {
             return 0;
         if (!layout::is_canonical(entry.address))
             return Errno::inval;
-        v.traps[entry.vector] = {entry.address, static_cast<uint16_t>(entry.cs | 3), entry.flags};
+        TRY(v.traps.set(entry.vector,
+                        {entry.address, static_cast<uint16_t>(entry.cs | 3), entry.flags}));
     }
     return 0;
 }
@@ -109,7 +108,7 @@ Result<int64_t> do_callback_op(Context& c, uint32_t command, uint64_t argument) 
         // The guest cannot do without most of them; Xen lets only the NMI's go.
         if (!is_nmi(request.type))
             return callback_slot(v, request.type) ? Errno::inval : Errno::nosys;
-        v.nmi_handler() = {};
+        v.traps.remove(PvVcpu::nmi_vector);
         return 0;
     }
     }
@@ -124,7 +123,7 @@ Result<int64_t> do_nmi_op(Context& c, uint32_t command, uint64_t argument) {
         return register_nmi(v, request.handler);
     }
     case abi::NmiOperation::unregister_callback:
-        v.nmi_handler() = {};
+        v.traps.remove(PvVcpu::nmi_vector);
         return 0;
     }
     return Errno::nosys;

@@ -31,16 +31,28 @@ void free_vcpu(PvVcpu& v) {
     if (v.stack_end() != 0)
         free_stack(v.stack_end() - arch::stack_size);
     free_window(v);
-    free_bytes(v.fpu);
     free_bytes(v.first_info);
     destroy(&v);
+}
+
+/// With the state of its FPU behind it, so that both share what is left of a frame.
+Result<PvVcpu*> make_vcpu(Domain& domain, unsigned number) {
+    constexpr size_t fpu_alignment = 64, fpu_offset = align_up(sizeof(PvVcpu), fpu_alignment);
+    constexpr size_t area_with_avx512 = 2688;
+    static_assert(fpu_offset + area_with_avx512 <= page_size);
+    auto* const place =
+        static_cast<std::byte*>(TRY(allocate_bytes(fpu_offset + arch::fpu_area_size())));
+    auto* const v = new (place) PvVcpu(domain, number);
+    v->fpu = place + fpu_offset;
+    arch::fpu_reset_area(v->fpu);
+    return v;
 }
 
 /// The first thing a vCPU's thread does: into the guest.
 void enter_guest(void* vcpu) { resume_guest_frame(&static_cast<PvVcpu*>(vcpu)->registers()); }
 
 Result<> create_vcpu(Domain& domain, unsigned number) {
-    PvVcpu* const v = TRY(make<PvVcpu>(domain, number));
+    PvVcpu* const v = TRY(make_vcpu(domain, number));
     auto const prepared = [&]() -> Result<> {
         if (number >= abi::legacy_max_vcpus)
             v->first_info = static_cast<abi::VcpuInfo*>(TRY(allocate_bytes(sizeof(abi::VcpuInfo))));
@@ -48,8 +60,6 @@ Result<> create_vcpu(Domain& domain, unsigned number) {
         v->info->upcall_mask = 1;
         update_time_info(*v);
         TRY(create_window(*v));
-        v->fpu = TRY(allocate_bytes(arch::fpu_area_size()));
-        arch::fpu_reset_area(v->fpu);
         v->xcr0 = 1;
         v->debug[6] = 0xffff0ff0;
         v->debug[7] = 0x400;
@@ -141,6 +151,7 @@ void free_domain(Domain& domain) {
     events_destroy(domain);
     grants_destroy(domain);
     domain.memory_map.with([](GuestMemoryMap& map) { free_bytes(map.entries); });
+    domain.permissions.with([](Permissions* permissions) { destroy(permissions); });
     destroy(&domain);
 }
 

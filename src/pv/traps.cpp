@@ -60,9 +60,10 @@ namespace {
     // names the gate.
     if (r.error_code & 2) {
         if (auto const vector = software_interrupt_at(v)) {
-            if (v.traps[*vector].address && (v.kernel_mode || v.traps[*vector].privilege() == 3)) {
+            TrapHandler const& handler = v.traps[*vector];
+            if (handler.address && (v.kernel_mode || handler.privilege() == 3)) {
                 r.rip += 2;
-                return deliver_software_interrupt(v, *vector);
+                return deliver_software_interrupt(v, handler);
             }
             return deliver_trap(v, Vector::general_protection, *vector * 8u + 2);
         }
@@ -73,12 +74,11 @@ namespace {
 }
 
 /// The instructions whose gates are open to ring 3: the guest's own table says to whom.
-[[gnu::noinline]] void handle_gate_for_all(PvVcpu& v, Registers& r) {
-    auto const vector = static_cast<uint8_t>(r.vector);
-    TrapHandler const& handler = v.traps[vector];
+[[gnu::noinline]] void handle_gate_for_all(PvVcpu& v, Registers& r, TrapHandler const& handler) {
     bool const open = v.kernel_mode || handler.privilege() == 3;
     if (open && handler.address) [[likely]]
-        return deliver_software_interrupt(v, vector);
+        return deliver_software_interrupt(v, handler);
+    auto const vector = static_cast<uint8_t>(r.vector);
     r.rip -= vector >= 32 ? 2 : 1; // back to the instruction, as where the processor refuses it
     deliver_trap(v, Vector::general_protection, vector * 8u + 2);
 }
@@ -123,12 +123,13 @@ void guest_exception(Registers& r, Thread& vcpu) {
         return handle_debug(v);
     case Vector::invalid_opcode:
         return handle_invalid_opcode(v);
-    case Vector::breakpoint:
+    case Vector::breakpoint: // numbers that are known here take less to look up
+        return handle_gate_for_all(v, r, v.traps[static_cast<uint8_t>(Vector::breakpoint)]);
     case Vector::overflow:
-        return handle_gate_for_all(v, r);
+        return handle_gate_for_all(v, r, v.traps[static_cast<uint8_t>(Vector::overflow)]);
     default:
         if (r.vector >= 32) // int 0x80
-            return handle_gate_for_all(v, r);
+            return handle_gate_for_all(v, r, v.traps[static_cast<uint8_t>(r.vector)]);
         return deliver_trap(v, vector, r.error_code);
     }
 }

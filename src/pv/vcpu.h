@@ -3,6 +3,7 @@
 
 #include "arch/registers.h"
 #include "domain/domain.h"
+#include "pv/trap_table.h"
 
 namespace hearth::pv {
 
@@ -10,14 +11,6 @@ namespace hearth::pv {
 struct Handler {
     uint64_t address = 0;
     bool masks_events = false;
-};
-struct TrapHandler {
-    uint64_t address = 0;
-    uint16_t cs = 0;
-    uint8_t flags = 0; // 0-3: lowest privilege that may raise it by `int`; 4: masks events
-
-    [[nodiscard]] uint8_t privilege() const { return flags & 3; }
-    [[nodiscard]] bool masks_events() const { return flags & 4; }
 };
 
 inline constexpr unsigned gdt_guest_frames = 14;
@@ -32,11 +25,11 @@ struct PvVcpu final : Vcpu {
     Mfn user_table = invalid_mfn;
     bool kernel_mode = true;
 
-    TrapHandler traps[256]{};
+    TrapTable traps;
     Handler event_callback, failsafe_callback, syscall_callback, syscall32_callback,
         sysenter_callback;
     /// Who sets the one sets the other: a callback is the trap table's vector 2.
-    [[nodiscard]] TrapHandler& nmi_handler() { return traps[static_cast<uint8_t>(Vector::nmi)]; }
+    static constexpr uint8_t nmi_vector = static_cast<uint8_t>(Vector::nmi);
     uint64_t kernel_sp = 0;
     uint64_t kernel_ss = 0;
     bool task_switched = false; // the guest's CR0.TS
@@ -61,7 +54,7 @@ struct PvVcpu final : Vcpu {
     Mfn ldt[ldt_frames]; // mapped on first use
     uint64_t window = 0; // linear address of its GDT and LDT pages
 
-    void* fpu = nullptr; // XSAVE area
+    void* fpu = nullptr; // XSAVE area, behind this object
     uint64_t xcr0 = 0;
     int loaded_on = -1; // CPU whose registers still hold its segments and FPU
 

@@ -46,10 +46,22 @@ void set_registers(PvVcpu& v, abi::UserRegisters const& u) {
     v.gs = u.gs;
 }
 
+bool is_set(abi::TrapInfo const& trap) {
+    return trap.address && layout::is_canonical(trap.address);
+}
+Result<> make_room_for_traps(PvVcpu& v, abi::VcpuGuestContext const& c) {
+    for (abi::TrapInfo const& trap : c.traps)
+        if (is_set(trap))
+            TRY(v.traps.make_room(trap.vector));
+    return {};
+}
+
+/// What there is room for.
 void set_handlers(PvVcpu& v, abi::VcpuGuestContext const& c) {
     for (abi::TrapInfo const& trap : c.traps)
-        if (trap.address && layout::is_canonical(trap.address))
-            v.traps[trap.vector] = {trap.address, static_cast<uint16_t>(trap.cs | 3), trap.flags};
+        if (is_set(trap))
+            (void)v.traps.set(trap.vector,
+                              {trap.address, static_cast<uint16_t>(trap.cs | 3), trap.flags});
     v.event_callback = {c.event_callback, true};
     v.failsafe_callback = {c.failsafe_callback,
                            (c.flags & abi::context_failsafe_disables_events) != 0};
@@ -111,6 +123,7 @@ Result<> set_context(PvVcpu& v, abi::VcpuGuestContext const& c) {
         return Errno::inval;
     if (first && !in_kernel && c.control[1] == 0)
         return Errno::inval;
+    TRY(make_room_for_traps(v, c));
     TRY(set_debug_registers(v, c));
     if (first)
         TRY(take_tables(v, c));
@@ -206,9 +219,11 @@ void store_vcpu_context(Vcpu& vcpu, abi::VcpuGuestContext& c) {
     c.registers.es = v.es;
     c.registers.fs = v.fs;
     c.registers.gs = v.gs;
-    for (unsigned i = 0; i < 256; ++i)
-        c.traps[i] = {static_cast<uint8_t>(i), v.traps[i].flags, v.traps[i].cs, 0,
-                      v.traps[i].address};
+    for (unsigned i = 0; i < 256; ++i) {
+        auto const vector = static_cast<uint8_t>(i);
+        TrapHandler const& handler = v.traps[vector];
+        c.traps[i] = {vector, handler.flags, handler.cs, 0, handler.address};
+    }
     c.ldt_base = v.ldt_base;
     c.ldt_entries = v.ldt_entries;
     for (unsigned i = 0; i < gdt_guest_frames && v.gdt[i] != invalid_mfn; ++i)

@@ -105,8 +105,7 @@ Member::Member(unsigned vcpus, bool is_toolstack)
         for (unsigned i = 0; i < 4; ++i)
             (void)map(*guest_, arguments_of(v) + i * page_size, guest_->new_frame());
         pv::PvVcpu& vcpu = guest_->vcpu(v);
-        for (auto& trap : vcpu.traps)
-            trap = {0x1000, 0xe033, 3};
+        handle_all_traps(vcpu, 0x1000);
         vcpu.failsafe_callback = vcpu.syscall_callback = {0x2000, true};
         // Without room for an event's frame it would end in a hypercall of its own, and if it is
         // the toolstack then, the machine with it.

@@ -113,7 +113,7 @@ TEST(AllocationFailure, OfADomainThatIsMade) {
             }
             answers(t.end(id));
         }),
-        20u);
+        19u);
 }
 
 TEST(AllocationFailure, TheEndOfADomainNeedsNoMemory) {
@@ -141,6 +141,24 @@ TEST(AllocationFailure, OfVcpuState) {
                   answers(t.control(DomctlOperation::unpausedomain, id));
               }),
               1u);
+}
+
+TEST(AllocationFailure, OfHandlersAndPermissions) {
+    EXPECT_EQ(fail_each([](Toolstack& t, Answers& answers) {
+                  auto const guest = undisturbed<Guest>(1u);
+                  constexpr uint64_t list = 0x100;
+                  guest->argument<abi::TrapInfo>(list) = {14, 0, 0xe033, 0, 0x1000};
+                  guest->argument<abi::TrapInfo>(list + 16) = {0x80, 3, 0xe033, 0, 0x2000};
+                  guest->argument<abi::TrapInfo>(list + 32) = {0x81, 3, 0xe033, 0, 0x2000};
+                  guest->argument<abi::TrapInfo>(list + 48) = {};
+                  answers(
+                      guest->hypercall(Hypercall::set_trap_table, Guest::argument_address + list)
+                          .value_or(-1000));
+                  abi::DomctlIoportPermission ports{0x3f8, 8, 1, {}};
+                  answers(t.control(DomctlOperation::ioport_permission, guest->domain.id, ports));
+              }),
+              3u)
+        << "two pieces of the table, and the permissions";
 }
 
 TEST(AllocationFailure, OfEventChannels) {

@@ -52,6 +52,13 @@ inline std::map<Registers*, std::function<void(Registers&)>>& guest_steps() {
     return steps;
 }
 
+/// Each vector has a handler, for user mode too.
+inline void handle_all_traps(pv::PvVcpu& v, uint64_t handler) {
+    for (unsigned vector = 0; vector < 256; ++vector)
+        if (!v.traps.set(static_cast<uint8_t>(vector), {handler, 0xe033, 3}))
+            abort();
+}
+
 /// What entry.S does with the instruction `syscall`. To the border goes guest_code().
 inline void system_call(pv::PvVcpu& v) {
     Registers& r = v.registers();

@@ -22,8 +22,7 @@ TEST(WayBack, NoAddressAndNoHandler) {
 }
 TEST(WayBack, NoAddressAndNoStack) {
     Guest guest;
-    for (auto& trap : guest.vcpu().traps)
-        trap = {0x1000, 0xe033, 3};
+    handle_all_traps(guest.vcpu(), 0x1000);
     guest.vcpu().registers().rsp = not_canonical;
     expect_death(guest);
 }
@@ -32,8 +31,7 @@ TEST(WayBack, NoAddressAndNoStack) {
 TEST(WayBack, NoAddressAfterAResume) {
     Guest guest;
     expect_death(guest);
-    for (auto& trap : guest.vcpu().traps)
-        trap = {0x1000, 0xe033, 3};
+    handle_all_traps(guest.vcpu(), 0x1000);
     guest.vcpu().registers().rsp = Guest::argument_address + 0xf00;
     Worker::run([&] {
         pause_domain(guest.domain);
