@@ -94,6 +94,9 @@ struct PciDeviceAdd {
     uint8_t function_bus, function_devfn;
     uint8_t padding[2];
 };
+struct RestoreMsi {
+    uint8_t bus, devfn;
+};
 struct PciDevice {
     uint16_t segment;
     uint8_t bus, devfn;

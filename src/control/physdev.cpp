@@ -68,7 +68,9 @@ Result<> map_pirq(abi::MapPirq& request) {
     case abi::MapPirqType::multi_msi: {
         bool const many =
             static_cast<abi::MapPirqType>(request.type) == abi::MapPirqType::multi_msi;
-        if ((request.bus >> 16) != 0 || request.entry < 0 || request.entry > 2048)
+        if (request.bus != bus || request.devfn != devfn) // segment 0 alone
+            return Errno::inval;
+        if (request.entry < 0 || request.entry > 2048)
             return Errno::inval;
         unsigned const count = many ? static_cast<unsigned>(request.entry) : 1;
         if (count == 0 || count > 32)
@@ -179,9 +181,15 @@ Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, 
         // Read for its address; devices are kept track of when there is an IOMMU to isolate them.
         TRY(GuestPointer<abi::PciDevice>{argument}.read());
         return 0;
-    case PhysdevOperation::restore_msi:
+    case PhysdevOperation::restore_msi: {
+        auto const r = TRY(GuestPointer<abi::RestoreMsi>{argument}.read());
+        irq_restore_messages(r.bus, r.devfn);
+        return 0;
+    }
     case PhysdevOperation::restore_msi_ext: {
         auto const r = TRY(GuestPointer<abi::PciDevice>{argument}.read());
+        if (r.segment != 0)
+            return Errno::inval;
         irq_restore_messages(r.bus, r.devfn);
         return 0;
     }

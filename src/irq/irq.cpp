@@ -299,6 +299,8 @@ Result<unsigned> irq_allocate_message(MessageSource const& source, unsigned coun
 }
 
 void irq_free_message(unsigned number) {
+    if (number < c.gsi_limit) // a line, whoever has it
+        return;
     irq_unbind(number);
     LockGuard guard{lock};
     if (number >= irq_limit || c.irqs[number].kind != Irq::Kind::message)

@@ -106,6 +106,8 @@ extern uint8_t (*read_port)(uint16_t port, uint8_t last_index);
 /// The same for reads of two or four bytes, and for writes of any size; null: nobody is there.
 extern uint32_t (*read_wide_port)(uint16_t port, unsigned size);
 extern void (*write_port)(uint16_t port, unsigned size, uint32_t value);
+/// Where a device's registers are; null: each has memory of its own.
+extern void* (*device_at)(PhysicalAddress address);
 /// What the core wrote to COM1.
 std::string& serial_output();
 
