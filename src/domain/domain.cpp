@@ -103,11 +103,7 @@ void give_frames_to(Domain& domain, Mfn first, uint64_t count) {
         for (Mfn mfn = first; mfn < first + count; ++mfn) {
             Page& page = page_at(mfn);
             page.owner = domain.id;
-            page.previous = no_frame;
-            page.next = list.first;
-            if (list.first != no_frame)
-                page_at(Mfn{list.first}).previous = static_cast<uint32_t>(mfn.raw());
-            list.first = static_cast<uint32_t>(mfn.raw());
+            list.frames.push(mfn);
             page.type.store(0, std::memory_order_relaxed);
             page.unlisted = false;
             page.mapped_by_others.store(false, std::memory_order_relaxed);
@@ -164,12 +160,7 @@ bool take_off_books(PageList& list, Page& page) {
     if (page.unlisted) {
         --list.shared;
     } else {
-        if (page.previous == no_frame)
-            list.first = page.next;
-        else
-            page_at(Mfn{page.previous}).next = page.next;
-        if (page.next != no_frame)
-            page_at(Mfn{page.next}).previous = page.previous;
+        list.frames.remove(frame_of_entry(page));
         --list.count;
     }
     return list.closing && list.count + list.shared == 0;
@@ -201,7 +192,7 @@ void give_up_frames(Domain& domain) {
     for (;;) {
         // The frame is held while it is worked on, so that the list goes on from it.
         PageRef next = domain.pages.with([&](PageList& list) {
-            uint32_t frame = here ? page_at(here.mfn()).next : list.first;
+            uint32_t frame = here ? page_at(here.mfn()).next : list.frames.first();
             for (; frame != no_frame; frame = page_at(Mfn{frame}).next)
                 if (auto held = PageRef::get(Mfn{frame}, domain.id)) // else it is going already
                     return std::move(*held);

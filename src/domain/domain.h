@@ -34,9 +34,9 @@ inline constexpr DomainId max_domains = 1024;
 
 enum class ShutdownState : uint8_t { running, shut_down };
 
-/// The frames that a domain owns, newest first, linked through the frame table.
+/// The frames that a domain owns.
 struct PageList {
-    uint32_t first = no_frame;
+    FrameList frames;
     uint64_t count = 0;
     uint64_t shared = 0;  // frames that Hearth shares with it; not in the list
     uint64_t claimed = 0; // promised to allocations under way

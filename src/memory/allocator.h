@@ -28,8 +28,8 @@ uint64_t total_frame_count();
 /// Small objects of the hypervisor, zeroed. Sizes above 2 KiB take whole frames.
 Result<void*> allocate_bytes(size_t size);
 void free_bytes(void* pointer);
-/// Objects of less than whole frames that are in use, and the frames that there are for them: they
-/// are kept for the next ones.
+/// Objects of less than whole frames that are in use, and the frames that there are for them: at
+/// most one of each size has none in use.
 uint64_t object_count();
 uint64_t object_frame_count();
 

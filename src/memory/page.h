@@ -55,7 +55,7 @@ struct Page {
         references;             // 0: free to go; bit 31: the owner's own reference still stands
     std::atomic<uint32_t> type; // TypeWord
     std::atomic<uint64_t> flush_stamp; // TLB clock when it last lost its type; see memory/tlb.h
-    uint32_t next, previous;           // frame numbers, in a free list or the owner's page list
+    uint32_t next, previous;           // frame numbers; see FrameList
     DomainId owner;
     uint8_t order; // free: of its block; hypervisor heap: its size class
     Hint<PageState> state;
@@ -63,7 +63,7 @@ struct Page {
     /// Others than its owner have had it mapped since it was given out: their CPUs may hold
     /// translations.
     std::atomic<bool> mapped_by_others;
-    uint8_t unused[2];
+    uint8_t objects_in_use, first_free_object; // hypervisor heap: see memory/objects.cpp
 
     static constexpr uint32_t owners_reference = 1u << 31;
     static constexpr uint32_t count_mask = owners_reference - 1;
@@ -80,6 +80,35 @@ Mfn frame_of_entry(Page const& page);
 /// One above the highest frame of RAM.
 Mfn frame_limit();
 bool is_ram(Mfn mfn);
+
+/// Frames, newest first, linked through the frame table: a frame is in one list at most. Under its
+/// owner's lock.
+class FrameList {
+    uint32_t first_ = no_frame;
+
+public:
+    [[nodiscard]] bool empty() const { return first_ == no_frame; }
+    /// no_frame: none.
+    [[nodiscard]] uint32_t first() const { return first_; }
+    void push(Mfn mfn) {
+        auto const number = static_cast<uint32_t>(mfn.raw());
+        Page& page = page_at(mfn);
+        page.previous = no_frame;
+        page.next = first_;
+        if (first_ != no_frame)
+            page_at(Mfn{first_}).previous = number;
+        first_ = number;
+    }
+    void remove(Mfn mfn) {
+        Page const& page = page_at(mfn);
+        if (page.previous == no_frame)
+            first_ = page.next;
+        else
+            page_at(Mfn{page.previous}).next = page.next;
+        if (page.next != no_frame)
+            page_at(Mfn{page.next}).previous = page.previous;
+    }
+};
 
 /// Counts a reference to a guest's frame. False when the frame is not the domain's, or has too
 /// many.

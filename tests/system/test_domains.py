@@ -225,7 +225,7 @@ def make_mistakes(dom0):
 
 
 def test_mistakes_are_named_and_leave_nothing(dom0):
-    # Once for the frames of small objects and tables, which stay with Hearth for the next time.
+    # Once for the tables that stay with Hearth for the next time.
     make_mistakes(dom0)
     before = free_pages(dom0)
     make_mistakes(dom0)

@@ -162,5 +162,54 @@ TEST(Heap, ObjectsAreZeroedAndApart) {
     free_bytes(nullptr);
 }
 
+TEST(Allocator, SmallObjectsNeverOverlapAndGiveTheirFramesBack) {
+    boot_machine();
+    uint64_t const frames_before = free_frame_count(), objects_before = object_count();
+    struct Object {
+        unsigned char* bytes;
+        size_t size;
+        unsigned char mark;
+    };
+    std::vector<Object> live;
+    std::mt19937_64 random{1147};
+    for (unsigned i = 0; i < 20000; ++i) {
+        if (random() % 5 < 3) {
+            size_t const size = 1 + random() % 2048;
+            Object const object{static_cast<unsigned char*>(*allocate_bytes(size)), size,
+                                static_cast<unsigned char>(random())};
+            ASSERT_TRUE(std::all_of(object.bytes, object.bytes + size,
+                                    [](unsigned char byte) { return byte == 0; }));
+            std::fill_n(object.bytes, size, object.mark);
+            live.push_back(object);
+        } else if (!live.empty()) {
+            std::swap(live[random() % live.size()], live.back());
+            Object const object = live.back();
+            live.pop_back();
+            ASSERT_TRUE(std::all_of(object.bytes, object.bytes + object.size,
+                                    [&](unsigned char byte) { return byte == object.mark; }));
+            free_bytes(object.bytes);
+        }
+    }
+    ASSERT_LT(free_frame_count() + 1000, frames_before);
+    std::shuffle(live.begin(), live.end(), random);
+    for (Object const& object : live)
+        free_bytes(object.bytes);
+    EXPECT_EQ(object_count(), objects_before);
+    constexpr uint64_t sizes = 7; // a frame of each may stay for the next object
+    EXPECT_LE(frames_before, free_frame_count() + sizes);
+}
+
+TEST(Allocator, OneObjectAgainAndAgainNeedsNoFrameEachTime) {
+    boot_machine();
+    free_bytes(*allocate_bytes(2048));
+    uint64_t const frames = free_frame_count();
+    for (unsigned i = 0; i < 10; ++i) {
+        void* const object = *allocate_bytes(2048);
+        EXPECT_EQ(free_frame_count(), frames);
+        free_bytes(object);
+        EXPECT_EQ(free_frame_count(), frames);
+    }
+}
+
 } // namespace
 } // namespace hearth::test

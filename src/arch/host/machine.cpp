@@ -107,18 +107,19 @@ bool allocation_fails() {
     return true;
 }
 
-void memory_freed(void* memory, size_t size) {
-    memset(memory, host::canary, size);
-#if __has_feature(address_sanitizer)
-    ASAN_POISON_MEMORY_REGION(memory, size);
-#endif
-}
 void memory_given(void* memory, size_t size) {
 #if __has_feature(address_sanitizer)
     ASAN_UNPOISON_MEMORY_REGION(memory, size);
 #else
     (void)memory;
     (void)size;
+#endif
+}
+void memory_freed(void* memory, size_t size) {
+    memory_given(memory, size); // what of it was free already
+    memset(memory, host::canary, size);
+#if __has_feature(address_sanitizer)
+    ASAN_POISON_MEMORY_REGION(memory, size);
 #endif
 }
 
