@@ -28,12 +28,6 @@ struct alignas(4096) Shown {
 Shown shown;
 static_assert(sizeof shown == 4096);
 
-void sleep_until(uint64_t deadline) {
-    SchedPoll const poll{0, 0, 0, deadline};
-    while (now() < deadline)
-        operation(Hypercall::sched_op, SchedOperation::poll, &poll);
-}
-
 [[noreturn]] void spin() {
     for (;;)
         shown.work = shown.work + 1;
@@ -60,9 +54,6 @@ uint64_t cpu_time(uint16_t domain) {
     DomctlInfo about{};
     EXPECT_EQUAL(control(DomctlOperation::getdomaininfo, domain, about), 0);
     return about.cpu_time;
-}
-void let_run(Twin const& twin) {
-    EXPECT_EQUAL(control(DomctlOperation::unpausedomain, twin.domain), 0);
 }
 uint64_t work_of(Twin const& twin) { return static_cast<Shown const*>(look_at(twin))->work; }
 

@@ -190,12 +190,11 @@ def bench(options):
     import measure_guests
     import measure_linux
     import measure_paths
-    if options.what == "paths":
+    import measure_switch
+    of_guests = {"fair": measure_fair.fair, "paths": lambda: measure_paths.paths(options), "switch": measure_switch.switch}
+    if options.what in of_guests:
         configure_and_build("hypervisor")
-        return measure_paths.paths(options)
-    if options.what == "fair":
-        configure_and_build("hypervisor")
-        return measure_fair.fair()
+        return of_guests[options.what]()
     everything()
     return {"boot": measure.boot, "create": measure_guests.create, "linux": measure_linux.linux}[options.what]()
 

@@ -17,10 +17,6 @@ uint64_t const nobodys[] = {0xffff800000000000, 0xffff828000200000, 0xffff87ffff
                             0x0000800000000000, 0x00007ffffffffff8, 0xdead00000000beef,
                             0xfffffffffffffff8, 0xffffffffffffffff};
 
-void sleep_until(uint64_t time) {
-    SchedPoll nap{0, 0, 0, time};
-    operation(Hypercall::sched_op, SchedOperation::poll, &nap);
-}
 /// Off the CPU and on it again, by way of user mode, so that all areas are written.
 void run_again() {
     sleep_until(now() + millisecond);

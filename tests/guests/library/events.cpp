@@ -49,6 +49,13 @@ bool comes(uint32_t port, uint64_t nanoseconds) {
     return take_event(port);
 }
 
+void wait_for(uint32_t port) {
+    SchedPoll const poll{reinterpret_cast<uint64_t>(&port), 1, 0, 0};
+    do
+        operation(Hypercall::sched_op, SchedOperation::poll, &poll);
+    while (!take_event(port));
+}
+
 int64_t init_control(uint64_t mfn, uint32_t offset, uint32_t vcpu) {
     InitControl request{mfn, offset, vcpu, 0, {}};
     return event_op(EventOperation::init_control, &request);

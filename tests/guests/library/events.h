@@ -30,6 +30,9 @@ bool is_pending(uint32_t port);
 /// Whether the event comes within the time.
 bool comes(uint32_t port, uint64_t nanoseconds);
 
+/// Sleeps until it comes, by the poll hypercall, which needs no upcall; takes it.
+void wait_for(uint32_t port);
+
 /// The pages of FIFO events: a control block for vCPU 0 and the words of the first 1024 ports.
 struct Fifo {
     hearth::abi::fifo::ControlBlock volatile* control;

@@ -37,6 +37,8 @@ uint64_t now();
 inline constexpr uint64_t millisecond = 1'000'000;
 /// Lets the other vCPUs run.
 void yield();
+/// In system time; events end it no sooner. The hypervisor is asked even if it has passed.
+void sleep_until(uint64_t deadline);
 
 [[noreturn]] void finish();
 /// Until the toolstack ends it.

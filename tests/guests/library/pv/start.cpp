@@ -127,6 +127,13 @@ uint64_t now() {
 
 void yield() { operation(Hypercall::sched_op, SchedOperation::yield, nullptr); }
 
+void sleep_until(uint64_t deadline) {
+    SchedPoll const poll{0, 0, 0, deadline};
+    do
+        operation(Hypercall::sched_op, SchedOperation::poll, &poll);
+    while (now() < deadline);
+}
+
 void finish() {
     print_result();
     SchedShutdown shutdown{is_domain_0() ? 1u : 0u}; // reboot: the emulator is told to stop then

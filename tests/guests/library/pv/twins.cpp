@@ -128,6 +128,10 @@ Twin make_twin(char const* command_line, void const* shown) {
     return {domain, frames[pfn_of(shown)]};
 }
 
+void let_run(Twin const& twin) {
+    EXPECT_EQUAL(control(DomctlOperation::unpausedomain, twin.domain), 0);
+}
+
 void const* look_at(Twin const& twin) { return open(twin.domain, twin.shown); }
 
 } // namespace guest

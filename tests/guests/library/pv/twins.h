@@ -32,6 +32,7 @@ struct Twin {
 
 /// With one vCPU, paused. The frame that is behind `shown`, a page of the image, can be looked at.
 Twin make_twin(char const* command_line, void const* shown);
+void let_run(Twin const& twin);
 /// A twin's page, until the next is looked at.
 void const* look_at(Twin const& twin);
 
