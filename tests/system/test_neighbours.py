@@ -100,9 +100,10 @@ def test_guest_ends_in_the_middle_of_hypercalls(dom0):
         before = after
 
 
-WORK = ("(while :; do dd if=/dev/zero of=/dev/xvda bs=256k count=64 oflag=direct; done >/dev/null 2>&1 &) ; "
-        "(while :; do dd if=/dev/xvda of=/dev/null bs=256k iflag=direct; done >/dev/null 2>&1 &); "
-        "(while :; do dd if=/dev/zero bs=1k count=64 2>/dev/null | nc -w 1 192.168.77.1 9; ping -c 20 -A -s 1400 192.168.77.1; done >/dev/null 2>&1 &)")
+# With pauses, in which the toolstack gets on: what the back ends have mapped they keep all the while.
+WORK = ("(while :; do dd if=/dev/zero of=/dev/xvda bs=256k count=16 oflag=direct; sleep 0.2; done >/dev/null 2>&1 &) ; "
+        "(while :; do dd if=/dev/xvda of=/dev/null bs=256k count=16 iflag=direct; sleep 0.2; done >/dev/null 2>&1 &); "
+        "(while :; do dd if=/dev/zero bs=1k count=64 2>/dev/null | nc -w 1 192.168.77.1 9; ping -c 20 -i 0.1 -s 1400 192.168.77.1; done >/dev/null 2>&1 &)")
 AT_WORK = "/tmp/at-work.save"
 # Lets so many bytes through, and the rest when it is opened.
 GATE = "head -c $1; touch /tmp/reached; until [ -e /tmp/open ]; do sleep 0.1; done; exec cat"
