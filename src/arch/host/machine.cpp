@@ -18,6 +18,9 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+/// Of the coverage build alone.
+extern "C" [[gnu::weak]] int __llvm_profile_write_file();
+
 namespace hearth {
 
 namespace host {
@@ -142,6 +145,8 @@ void wait_for_interrupt() {
 void halt_forever() {
     fwrite(host::serial_output().data(), 1, host::serial_output().size(), stderr);
     fputs("the fake machine stopped\n", stderr);
+    if (__llvm_profile_write_file) // which abort() leaves out
+        (void)__llvm_profile_write_file();
     abort();
 }
 
