@@ -1,8 +1,6 @@
 // CPUs, their registers, interrupts and ports.
 #include "arch/host/machine.h"
 
-#include "cpu/features.h"
-
 #include "arch/apic.h"
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
@@ -54,6 +52,10 @@ CpuState& cpu_state(unsigned cpu) {
     static CpuState states[cpu_limit];
     return states[cpu];
 }
+std::map<std::pair<uint32_t, uint32_t>, std::array<uint32_t, 4>>& cpuid_words() {
+    static std::map<std::pair<uint32_t, uint32_t>, std::array<uint32_t, 4>> words;
+    return words;
+}
 std::string& serial_output() {
     static std::string text;
     return text;
@@ -95,6 +97,15 @@ void write_cr3(uint64_t value) {
         return;
     ++state.cr3_loads;
     ++state.tag_loads[state.tag];
+}
+uint64_t read_cr4() { return mine().cr4; }
+void write_cr4(uint64_t value) { mine().cr4 = value; }
+CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) {
+    auto const found = host::cpuid_words().find({leaf, subleaf});
+    if (found == host::cpuid_words().end())
+        return {};
+    auto const& [eax, ebx, ecx, edx] = found->second;
+    return {eax, ebx, ecx, edx};
 }
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
 void invalidate_page_of(unsigned, uint64_t) { ++mine().pages_invalidated; }
@@ -226,5 +237,4 @@ void out32(uint16_t port, uint32_t value) { written(port, 4, value); }
 
 namespace hearth {
 unsigned physical_address_bits() { return 46; }
-void forget_predictions() {}
 } // namespace hearth
