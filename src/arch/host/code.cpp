@@ -1,5 +1,6 @@
-// The places of entry.S where something else stands on processors that need it. Nothing here is
-// ever executed: a page of the image, for tests to see what is written there.
+// The places of entry.S where something else stands on processors that need it, and those that may
+// fault. Nothing here is ever executed: a page of the image, for tests to see what is written
+// there.
 #include "arch/host/machine.h"
 #include "arch/x86/asm.h"
 
@@ -43,11 +44,22 @@ retpoline_end:
         .balign 2
 verw_operand:
         .word   0
+        .globl  guest_iret, guest_read, guest_read_failed
+guest_iret:
+        iretq
+guest_read:
+        movb    (%rsi), %al
+guest_read_failed:
+        ret
         .balign 4096
         .popsection
 
         .pushsection .data.rel.ro.code_sites, "aw"
 code_sites_end:
+        .globl  exception_table_start, exception_table_end
+exception_table_start:
+        .quad   guest_read, guest_read_failed
+exception_table_end:
         .popsection
 )");
 static_assert(SITE_CLAC == 0 && SITE_STAC == 1 && SITE_FILL_RETURN_STACK == 2 &&

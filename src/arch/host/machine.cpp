@@ -2,6 +2,7 @@
 #include "arch/host/machine.h"
 
 #include "arch/apic.h"
+#include "arch/descriptors.h"
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
 #include "arch/symbols.h"
@@ -107,6 +108,8 @@ CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) {
     auto const& [eax, ebx, ecx, edx] = found->second;
     return {eax, ebx, ecx, edx};
 }
+void set_entry_stack(unsigned cpu, uint64_t top) { host::cpu_state(cpu).entry_stack = top; }
+uint64_t entry_stack(unsigned cpu) { return host::cpu_state(cpu).entry_stack; }
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
 void invalidate_page_of(unsigned, uint64_t) { ++mine().pages_invalidated; }
 uint64_t read_tsc() { return host::tsc.fetch_add(host::tsc_step) + host::tsc_step; }

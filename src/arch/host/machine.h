@@ -51,6 +51,7 @@ struct CpuState {
     uint64_t cr2 = 0; // tests set it before they raise a page fault
     uint64_t cr3 = 0; // without its tag
     unsigned tag = 0;
+    uint64_t entry_stack = 0;
     uint64_t cr4 = 0x406a0;
     uint64_t cr3_loads = 0;  // of which each dropped the translations of its tag
     uint64_t tag_loads[4]{}; // the same, for each tag
