@@ -32,10 +32,23 @@ def title(number, mutant):
     return f"mutant {number}, {mutant['file']}: {mutant['search'].strip().splitlines()[0][:60]}"
 
 
+def case_exists(mutant):
+    guest, case = mutant["noticed_by"].split(".")
+    path = os.path.join(ROOT, "tests/guests/attacks", guest + ".cpp")
+    if not os.path.exists(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        return f'"{case}"' in file.read()
+
+
 def check_that_all_match():
-    """A mutant whose place is gone, or is no longer the only one, says nothing any more."""
-    amiss = [f"{title(number, mutant)} (stands there {times_there(mutant)} times)"
-             for number, mutant in enumerate(listed(), 1) if times_there(mutant) != 1]
+    """A mutant whose place is gone, or is no longer the only one, says nothing any more; nor one whose case is gone."""
+    amiss = []
+    for number, mutant in enumerate(listed(), 1):
+        if (times := times_there(mutant)) != 1:
+            amiss.append(f"{title(number, mutant)} (stands there {times} times)")
+        if not case_exists(mutant):
+            amiss.append(f"{title(number, mutant)} (there is no case {mutant['noticed_by']})")
     if amiss:
         raise commands.Failure("\n".join(["tests/mutants/mutants.toml has to follow the sources:", *amiss]))
 
