@@ -1,9 +1,8 @@
 // Exceptions that Hearth's own code causes: expected ones are fixed up, all others are bugs.
+#include "arch/descriptors.h"
+#include "arch/intrinsics.h"
 #include "arch/registers.h"
 #include "arch/x86/asm.h"
-#include "arch/x86/descriptors.h"
-#include "arch/x86/intrinsics.h"
-#include "console/log.h"
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
 
@@ -40,18 +39,6 @@ uint64_t find_fixup(uint64_t rip) {
 }
 
 } // namespace
-
-Cpu& this_cpu() {
-    // SAFETY: bind_stack() wrote the pointer at the end of every stack that Hearth ever runs on.
-    uint64_t stack;
-    asm("mov %%rsp, %0" : "=r"(stack));
-    return **reinterpret_cast<Cpu**>((stack & ~uint64_t{STACK_SIZE - 1}) + STACK_SIZE -
-                                     STACK_CPU_OFFSET);
-}
-
-void bind_stack(uint64_t stack_end, Cpu& cpu) {
-    *reinterpret_cast<Cpu**>(stack_end - STACK_CPU_OFFSET) = &cpu;
-}
 
 } // namespace hearth
 

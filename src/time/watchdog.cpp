@@ -67,12 +67,13 @@ Result<> watchdog_start(uint32_t timeout_seconds) {
     set_nmi_watchdog(tick);
     unsigned const line = gsi_of_isa(0);
     start_interval_timer();
-    TRY(irq_send_as_nmi(line));
-    if (ticks_everywhere())
+    auto const routed = irq_send_as_nmi(line);
+    if (routed && ticks_everywhere())
         return {};
-    irq_unbind(line);
-    set_nmi_watchdog(nullptr);
-    return Errno::nodev;
+    if (routed)
+        irq_unbind(line);
+    set_nmi_watchdog(nullptr); // an NMI that nobody expects is Domain 0's
+    return routed ? Errno::nodev : routed.error();
 }
 
 } // namespace hearth

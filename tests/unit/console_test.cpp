@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 namespace hearth::test {
@@ -151,6 +153,167 @@ TEST_F(ConsoleQueue, AGuestThatMakesHearthTalkIsCutShort) {
     log_guest(Level::error, "again");
     set_log_clock(nullptr, false);
     EXPECT_EQ(host::serial_output(), "(HEARTH) 936 messages left out\r\n(HEARTH) again\r\n");
+}
+
+// --- Keys
+
+std::string debug_keys;
+unsigned times_told = 0;
+
+class ConsoleKeys : public ConsoleQueue {
+protected:
+    void SetUp() override {
+        ConsoleQueue::SetUp();
+        port_is_busy = false;
+        debug_keys.clear();
+        times_told = 0;
+        console_set_input_sinks({.guest_input_ready = [] { ++times_told; },
+                                 .debug_key = [](char key) { debug_keys.push_back(key); }});
+    }
+    void TearDown() override {
+        console_set_input_sinks({});
+        ConsoleQueue::TearDown();
+    }
+    static void type(std::string_view keys) {
+        for (char const key : keys) {
+            waiting_input = static_cast<uint8_t>(key);
+            console_service();
+        }
+    }
+    static std::string read() {
+        char keys[2048];
+        return {keys, console_read_input(keys)};
+    }
+};
+
+TEST_F(ConsoleKeys, AreDomain0sUntilThreeTimesControlA) {
+    type("ls\x01\x01x\x01y"); // twice is not enough, nor do they count on
+    EXPECT_EQ(times_told, 4u);
+    type("\x01\x01\x01hq");
+    EXPECT_EQ(debug_keys, "hq");
+    EXPECT_EQ(times_told, 4u);
+    EXPECT_NE(host::serial_output().find("keys go to Hearth now"), std::string::npos);
+    type("\x01\x01\x01");
+    EXPECT_NE(host::serial_output().find("keys go to Domain 0 now"), std::string::npos);
+    type("\n");
+    EXPECT_EQ(debug_keys, "hq");
+    EXPECT_EQ(read(), "lsxy\n");
+}
+
+TEST_F(ConsoleKeys, ThatNobodyReadsAreLostInTheEnd) {
+    std::string typed(3000, 'a');
+    typed.front() = 'f';
+    type(typed);
+    std::string const kept = read();
+    EXPECT_EQ(kept, typed.substr(0, kept.size())) << "the oldest are kept";
+    EXPECT_EQ(times_told, kept.size());
+    EXPECT_LT(kept.size(), typed.size());
+    type("on");
+    EXPECT_EQ(read(), "on");
+}
+
+// --- Other devices
+
+class ConsoleDevices : public testing::Test {
+protected:
+    ConsoleDevices() { boot_machine(); }
+    ~ConsoleDevices() override {
+        console_move_vga(nullptr);
+        host::read_port = nullptr;
+        host::write_port = nullptr;
+    }
+};
+
+TEST_F(ConsoleDevices, BothPortsSayTheSame) {
+    static std::string second;
+    second.clear();
+    static uint8_t scratch = 0;
+    host::read_port = [](uint16_t port, uint8_t) {
+        return port % 8 == 7 ? scratch : uint8_t{0x60};
+    };
+    host::write_port = [](uint16_t port, unsigned, uint32_t value) {
+        if (port % 8 == 7)
+            scratch = static_cast<uint8_t>(value);
+        if (port == 0x2f8)
+            second.push_back(static_cast<char>(value));
+    };
+    console_initialise({.com1 = true, .com2 = true});
+    uint8_t lines[2]{};
+    EXPECT_EQ(console_interrupt_lines(lines), 2u);
+    EXPECT_EQ(lines[0], 4u);
+    EXPECT_EQ(lines[1], 3u);
+    second.clear();
+    host::serial_output().clear();
+    console_write("to both\n");
+    EXPECT_EQ(host::serial_output(), "to both\r\n");
+    EXPECT_EQ(second, "to both\r\n");
+}
+
+constexpr unsigned columns = 80, rows = 25;
+std::string row_of(uint16_t const* cells, unsigned row) {
+    std::string text;
+    for (unsigned i = 0; i < columns; ++i)
+        text.push_back(static_cast<char>(cells[row * columns + i]));
+    return text.substr(0, text.find_last_not_of(' ') + 1);
+}
+
+TEST_F(ConsoleDevices, TheScreenScrolls) {
+    auto* const cells = direct<uint16_t>(PhysicalAddress{0xb8000});
+    cells[rows * columns] = 0x1234;
+    console_initialise({.vga = true});
+    EXPECT_EQ(cells[7], 0x0720u);
+    console_write(std::string(rows, '\n'));
+    console_write("first\n" + std::string(columns + 3, 'x') + "\nlast");
+    EXPECT_EQ(row_of(cells, rows - 5), "");
+    EXPECT_EQ(row_of(cells, rows - 4), "first");
+    EXPECT_EQ(row_of(cells, rows - 3), std::string(columns, 'x'));
+    EXPECT_EQ(row_of(cells, rows - 2), "xxx");
+    EXPECT_EQ(row_of(cells, rows - 1), "last");
+    EXPECT_EQ(cells[rows * columns], 0x1234u) << "beyond the screen";
+}
+
+TEST_F(ConsoleDevices, TheScreenIsLeftAloneOnceItIsDomain0s) {
+    console_initialise({.vga = true});
+    uint16_t moved[rows * columns]{};
+    console_move_vga(moved);
+    console_write("still ours");
+    EXPECT_NE(std::ranges::count(moved, 0), rows * columns);
+    console_move_vga(nullptr);
+    uint16_t before[rows * columns];
+    memcpy(before, moved, sizeof moved);
+    console_write("not ours\n");
+    EXPECT_EQ(memcmp(before, moved, sizeof moved), 0);
+    console_move_vga(moved);
+    console_write("nor again");
+    EXPECT_EQ(memcmp(before, moved, sizeof moved), 0);
+}
+
+TEST_F(ConsoleDevices, WhatASuddenEndLeftComesBack) {
+    struct Room {
+        LogRing::Header header;
+        char text[4096];
+    };
+    static Room room{};
+    static char scratch[4096];
+    set_log_thresholds(LogSource::hearth, {LogThreshold::info, LogThreshold::info});
+    console_ring_clear();
+    EXPECT_FALSE(console_ring_move(room.header, room.text, scratch)) << "never used";
+    log_info("the last words");
+    static Room before = room; // the machine restarts here
+    console_ring_clear();
+    EXPECT_TRUE(console_ring_move(before.header, before.text, scratch));
+    auto const all = [] {
+        char text[4096];
+        uint32_t index = 0;
+        return std::string{text, console_ring_read(text, index, false)};
+    };
+    EXPECT_NE(all().find("restarted without being told to:\n(HEARTH) the last words"),
+              std::string::npos)
+        << all();
+    console_leave_in_order();
+    static Room in_order = before;
+    EXPECT_FALSE(console_ring_move(in_order.header, in_order.text, scratch));
+    set_log_thresholds(LogSource::hearth, {LogThreshold::error, LogThreshold::error});
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // What Hearth says when it cannot go on, and how it leaves the machine.
-#include "fake_machine.h"
+#include "toolstack.h"
 
+#include "control/debug_keys.h"
 #include "cpu/crash.h"
 
 #include <gtest/gtest.h>
@@ -80,6 +81,45 @@ TEST_F(Crash, OnlyTheFirstReports) {
             panic("the first");
         },
         "the fake machine stopped");
+}
+
+/// Domain 0's end is the machine's, in the manner that it asks for.
+TEST_F(Crash, Domain0EndsTheMachineAsItSays) {
+    Toolstack dom0;
+    set_log_thresholds(LogSource::hearth, {LogThreshold::info, LogThreshold::info});
+    auto const shut_down = [&](abi::ShutdownReason reason) {
+        say_writes();
+        dom0.argument<uint32_t>() = static_cast<uint32_t>(reason);
+        (void)dom0.hypercall(abi::Hypercall::sched_op,
+                             static_cast<uint64_t>(abi::SchedOperation::shutdown),
+                             Guest::argument_address);
+    };
+    EXPECT_DEATH(shut_down(abi::ShutdownReason::poweroff), "Domain 0 halted: the machine stops");
+    EXPECT_DEATH(shut_down(abi::ShutdownReason::reboot),
+                 "\\[cf9<-6\\](.|\n)*Domain 0 shut down: rebooting the machine");
+    EXPECT_DEATH(shut_down(abi::ShutdownReason::crash),
+                 "\\[cf9<-6\\](.|\n)*Domain 0 crashed(.|\n)*Rebooting");
+    EXPECT_DEATH((set_reboot_on_panic(false), shut_down(abi::ShutdownReason::crash)),
+                 "Domain 0 crashed(.|\n)*Stopped; reset the machine to go on");
+    set_log_thresholds(LogSource::hearth, {LogThreshold::error, LogThreshold::error});
+}
+
+TEST_F(Crash, KeysOfTheConsoleActOutsideOfItsInterrupt) {
+    set_log_thresholds(LogSource::hearth, {LogThreshold::info, LogThreshold::info});
+    ASSERT_TRUE(start_debug_keys());
+    auto const type = [](char key) {
+        host::serial_output().clear();
+        debug_key_typed(key);
+        EXPECT_EQ(host::serial_output(), "");
+        run_all_cpus();
+        return host::serial_output();
+    };
+    EXPECT_NE(type('h').find("reboot the machine"), std::string::npos);
+    EXPECT_NE(type('m').find("frames free"), std::string::npos);
+    EXPECT_NE(type('?').find("no such key"), std::string::npos);
+    EXPECT_DEATH(type('C'), "PANIC on CPU .: somebody asked for it");
+    EXPECT_DEATH((say_writes(), debug_key_typed('R')), "\\[cf9<-6\\]") << "by itself";
+    set_log_thresholds(LogSource::hearth, {LogThreshold::error, LogThreshold::error});
 }
 
 } // namespace

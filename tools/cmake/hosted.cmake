@@ -14,7 +14,7 @@ endif()
 list(FILTER core_sources EXCLUDE REGEX "src/memory/paging\\.cpp$") # real page tables: arch/host/memory.cpp
 list(FILTER core_sources EXCLUDE REGEX "src/memory/image\\.cpp$")  # the linker script's symbols: arch/host/memory.cpp
 list(FILTER core_sources EXCLUDE REGEX "src/memory/stacks\\.cpp$") # stacks with guard pages: arch/host/flows.cpp
-list(FILTER core_sources EXCLUDE REGEX "src/cpu/(bringup|exceptions|features)\\.cpp$")   # other processors started by real mode code
+list(FILTER core_sources EXCLUDE REGEX "src/cpu/(bringup|this_cpu)\\.cpp$")   # other processors started by real mode code; whose stack this is
 list(FILTER core_sources EXCLUDE REGEX "src/boot/start.*\\.cpp$")  # the start-up sequence itself
 file(GLOB host_sources CONFIGURE_DEPENDS src/arch/host/*.cpp)
 add_library(hearth_core STATIC ${core_sources} ${host_sources})

@@ -279,9 +279,11 @@ def sources():
 
 
 def test_checks(tally):
+    import mutants
     tally.step("checks: layers", lambda: quietly(["tools/check-layers"], "check-layers", "tools/check-layers"))
     tally.step("checks: format", lambda: quietly(["clang-format-19", "--dry-run", "-Werror", *sources()], "format",
                                                  "clang-format", "Run: clang-format-19 -i on the files named."))
+    tally.step("checks: mutants", mutants.check_that_all_match)
 
     def image():
         configure_and_build("hypervisor")

@@ -20,6 +20,39 @@ def listed():
         return tomllib.load(file)["mutant"]
 
 
+def times_there(mutant):
+    path = os.path.join(ROOT, mutant["file"])
+    if not os.path.exists(path):
+        return 0
+    with open(path, encoding="utf-8") as file:
+        return file.read().count(mutant["search"])
+
+
+def title(number, mutant):
+    return f"mutant {number}, {mutant['file']}: {mutant['search'].strip().splitlines()[0][:60]}"
+
+
+def case_exists(mutant):
+    guest, case = mutant["noticed_by"].split(".")
+    path = os.path.join(ROOT, "tests/guests/attacks", guest + ".cpp")
+    if not os.path.exists(path):
+        return False
+    with open(path, encoding="utf-8") as file:
+        return f'"{case}"' in file.read()
+
+
+def check_that_all_match():
+    """A mutant whose place is gone, or is no longer the only one, says nothing any more; nor one whose case is gone."""
+    amiss = []
+    for number, mutant in enumerate(listed(), 1):
+        if (times := times_there(mutant)) != 1:
+            amiss.append(f"{title(number, mutant)} (stands there {times} times)")
+        if not case_exists(mutant):
+            amiss.append(f"{title(number, mutant)} (there is no case {mutant['noticed_by']})")
+    if amiss:
+        raise commands.Failure("\n".join(["tests/mutants/mutants.toml has to follow the sources:", *amiss]))
+
+
 def put(path, text):
     """Writes only what differs, so that little is compiled again."""
     if not os.path.exists(path) or open(path, "rb").read() != text:
@@ -63,6 +96,7 @@ def boot(noticed_by, cpus=2, seconds=40):
 
 def test_mutants(tally):
     commands.configure_and_build("hypervisor")
+    check_that_all_match()
     copy_tree()
     build("Hearth")
     for case in sorted({mutant["noticed_by"] for mutant in listed()}):
@@ -72,10 +106,7 @@ def test_mutants(tally):
         begun = time.monotonic()
         path = os.path.join(TREE, mutant["file"])
         whole = open(os.path.join(ROOT, mutant["file"]), encoding="utf-8").read()
-        name = f"mutant {number}, {mutant['file']}: {mutant['search'].strip().splitlines()[0][:60]}"
-        if whole.count(mutant["search"]) != 1:
-            tally.add(0, 1, f"{name} (stands there {whole.count(mutant['search'])} times)", 0)
-            continue
+        name = title(number, mutant)
         put(path, whole.replace(mutant["search"], mutant["replace"]).encode())
         try:
             build(name)

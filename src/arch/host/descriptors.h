@@ -5,7 +5,8 @@
 
 namespace hearth::arch {
 
-inline void set_entry_stack(unsigned, uint64_t) {}
+void set_entry_stack(unsigned cpu, uint64_t top);
+uint64_t entry_stack(unsigned cpu);
 inline void const* reserved_gdt_page() { return nullptr; }
 inline void load_gdt_window(uint64_t) {}
 inline void load_ldt(unsigned, uint64_t, unsigned) {}

@@ -17,6 +17,8 @@ void write_msr(uint32_t index, uint64_t value);
 uint64_t read_cr2();
 uint64_t read_cr3();
 void write_cr3(uint64_t value);
+uint64_t read_cr4();
+void write_cr4(uint64_t value);
 uint64_t read_tsc();
 
 inline bool try_read_msr(uint32_t index, uint64_t* value) {
@@ -30,8 +32,6 @@ inline bool try_write_msr(uint32_t index, uint64_t value) {
 
 // Registers that nothing in the core depends on.
 inline uint64_t read_cr0() { return 0x8005003b; }
-inline uint64_t read_cr4() { return 0x406a0; }
-inline void write_cr4(uint64_t) {}
 inline void clear_task_switched() {}
 inline uint64_t read_dr6() { return 0xffff0ff0; }
 inline void write_dr6(uint64_t) {}
@@ -50,7 +50,7 @@ inline bool load_segment_gs(uint16_t) { return true; }
 struct CpuidLeaf {
     uint32_t eax, ebx, ecx, edx;
 };
-inline CpuidLeaf cpuid(uint32_t, uint32_t = 0) { return {}; }
+CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf = 0);
 
 /// Whether this is the allocation that a test wants to fail.
 bool allocation_fails();

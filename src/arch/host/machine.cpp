@@ -1,9 +1,8 @@
 // CPUs, their registers, interrupts and ports.
 #include "arch/host/machine.h"
 
-#include "cpu/features.h"
-
 #include "arch/apic.h"
+#include "arch/descriptors.h"
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
 #include "arch/symbols.h"
@@ -17,6 +16,9 @@
 #if __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
 #endif
+
+/// Of the coverage build alone.
+extern "C" [[gnu::weak]] int __llvm_profile_write_file();
 
 namespace hearth {
 
@@ -50,6 +52,10 @@ std::vector<uint8_t> collect_interrupts(unsigned cpu) {
 CpuState& cpu_state(unsigned cpu) {
     static CpuState states[cpu_limit];
     return states[cpu];
+}
+std::map<std::pair<uint32_t, uint32_t>, std::array<uint32_t, 4>>& cpuid_words() {
+    static std::map<std::pair<uint32_t, uint32_t>, std::array<uint32_t, 4>> words;
+    return words;
 }
 std::string& serial_output() {
     static std::string text;
@@ -93,6 +99,17 @@ void write_cr3(uint64_t value) {
     ++state.cr3_loads;
     ++state.tag_loads[state.tag];
 }
+uint64_t read_cr4() { return mine().cr4; }
+void write_cr4(uint64_t value) { mine().cr4 = value; }
+CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) {
+    auto const found = host::cpuid_words().find({leaf, subleaf});
+    if (found == host::cpuid_words().end())
+        return {};
+    auto const& [eax, ebx, ecx, edx] = found->second;
+    return {eax, ebx, ecx, edx};
+}
+void set_entry_stack(unsigned cpu, uint64_t top) { host::cpu_state(cpu).entry_stack = top; }
+uint64_t entry_stack(unsigned cpu) { return host::cpu_state(cpu).entry_stack; }
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
 void invalidate_page_of(unsigned, uint64_t) { ++mine().pages_invalidated; }
 uint64_t read_tsc() { return host::tsc.fetch_add(host::tsc_step) + host::tsc_step; }
@@ -143,6 +160,8 @@ void wait_for_interrupt() {
 void halt_forever() {
     fwrite(host::serial_output().data(), 1, host::serial_output().size(), stderr);
     fputs("the fake machine stopped\n", stderr);
+    if (__llvm_profile_write_file) // which abort() leaves out
+        (void)__llvm_profile_write_file();
     abort();
 }
 
@@ -222,5 +241,4 @@ void out32(uint16_t port, uint32_t value) { written(port, 4, value); }
 
 namespace hearth {
 unsigned physical_address_bits() { return 46; }
-void forget_predictions() {}
 } // namespace hearth

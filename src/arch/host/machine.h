@@ -5,10 +5,12 @@
 #include "arch/registers.h"
 #include "base/address.h"
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hearth::host {
@@ -49,6 +51,8 @@ struct CpuState {
     uint64_t cr2 = 0; // tests set it before they raise a page fault
     uint64_t cr3 = 0; // without its tag
     unsigned tag = 0;
+    uint64_t entry_stack = 0;
+    uint64_t cr4 = 0x406a0;
     uint64_t cr3_loads = 0;  // of which each dropped the translations of its tag
     uint64_t tag_loads[4]{}; // the same, for each tag
     uint64_t pages_invalidated = 0;
@@ -61,6 +65,11 @@ CpuState& cpu_state(unsigned cpu);
 void post_interrupt(unsigned cpu, uint8_t vector);
 /// Those that a CPU has yet to take.
 std::vector<uint8_t> collect_interrupts(unsigned cpu);
+
+/// What CPUID says, by leaf and subleaf: eax, ebx, ecx, edx. What is not there is zero.
+std::map<std::pair<uint32_t, uint32_t>, std::array<uint32_t, 4>>& cpuid_words();
+/// How often the predictions of returns were overwritten.
+extern unsigned return_stack_fills;
 
 /// Time-stamp counter: moves only when tests move it, and by `tsc_step` at each reading.
 extern std::atomic<uint64_t> tsc;

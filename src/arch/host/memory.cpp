@@ -113,7 +113,10 @@ std::array<Pte, layout::slot_count> const& hypervisor_slots() {
 }
 uint64_t idle_cr3() { return address_of(Mfn{0x30}).raw(); }
 
-PhysicalAddress image_physical(uint64_t) { return address_of(Mfn{0x50}); }
+// The image's one page: code.cpp.
+PhysicalAddress image_physical(uint64_t linear) {
+    return address_of(Mfn{0x50}) + (linear & page_mask);
+}
 PhysicalAddress image_start() { return address_of(Mfn{0x50}); }
 PhysicalAddress image_end() { return address_of(Mfn{0x60}); }
 
