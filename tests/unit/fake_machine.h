@@ -182,7 +182,8 @@ inline std::vector<Mfn> owned_frames(Domain& domain) {
     if (domain.shared_info)
         frames.push_back(domain.shared_info_frame);
     domain.pages.with([&](PageList& list) {
-        for (uint32_t frame = list.frames.first(); frame != no_frame; frame = page_at(Mfn{frame}).next)
+        for (uint32_t frame = list.frames.first(); frame != no_frame;
+             frame = page_at(Mfn{frame}).next)
             frames.push_back(Mfn{frame});
     });
     return frames;
