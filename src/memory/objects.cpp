@@ -22,7 +22,7 @@ struct FreeObject {
     uint64_t next;
 };
 FreeObject* object_at(Mfn mfn, unsigned size_class, uint64_t place) {
-    return static_cast<FreeObject*>(static_cast<void*>(direct<char>(mfn) + (place << size_class)));
+    return direct<FreeObject>(mfn) + (place << size_class) / sizeof(FreeObject);
 }
 void file_object(Mfn mfn, unsigned size_class, uint64_t place, uint64_t next) {
     auto* const object = new (object_at(mfn, size_class, place)) FreeObject{next};
