@@ -19,7 +19,7 @@ PACKAGES = """
     qemu-system-x86 ovmf seabios bochs socat
     mmdebstrap fakeroot uidmap e2fsprogs
     grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools
-    busybox-static cpio gzip xz-utils lz4 zstd python3 python3-pytest python3-pytest-xdist curl ca-certificates
+    busybox-static cpio gzip xz-utils lz4 zstd python3 python3-pytest curl ca-certificates
 """.split()
 
 
@@ -385,8 +385,7 @@ def test_system(tally, pattern, slow):
     command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", "--show-capture=no",
                f"--junitxml={report}", "tests/system"]
     command += ["-k", pattern] if pattern else []
-    # A machine that is waited for leaves a CPU to the next one; each file has one of its own. The slow ones look at clocks, and some at 16 GiB.
-    command += ["--slow"] if slow else ["--numprocesses", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]
+    command += ["--slow"] if slow else []
     reported(tally, "system", command, report, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
