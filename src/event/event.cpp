@@ -503,14 +503,13 @@ void print_events(Domain& domain, void (*between)()) {
     for (uint32_t number = 1;; ++number) {
         between();
         LockGuard guard{table.lock};
-        Port const* port = table.seek(number);
-        while (port && port->state <= State::reserved)
-            port = table.seek(++number);
+        Port const* const port = table.seek(number);
         if (!port)
             return;
-        log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state,
-                 port->vcpu, port->number, port->remote.get().domain, port->remote.get().port,
-                 table.is_pending(number, *port) ? " pending" : "");
+        if (port->state > State::reserved)
+            log_info("  port {}: state {} vcpu {} number {} remote d{}:{}{}", number, port->state,
+                     port->vcpu, port->number, port->remote.get().domain, port->remote.get().port,
+                     table.is_pending(number, *port) ? " pending" : "");
     }
 }
 

@@ -7,6 +7,7 @@
 #include "memory/direct_map.h"
 
 #include <algorithm>
+#include <bit>
 #include <span>
 
 namespace hearth {
@@ -44,21 +45,44 @@ Port* EventTable::seek(uint32_t& number) const {
     return {};
 }
 
+namespace {
+uint64_t piece_bit(uint32_t number) {
+    return uint64_t{1} << (number / PortGroup::ports_per_piece % PortGroup::pieces);
+}
+} // namespace
+
+uint32_t EventTable::skip_full_pieces(uint32_t number) const {
+    while (number < limit()) {
+        unsigned const piece = number / PortGroup::ports_per_piece % PortGroup::pieces;
+        uint64_t const full = groups_[number / PortGroup::ports]->full >> piece;
+        if (!(full & 1))
+            break;
+        // Ones from there to the group's end are followed by zeros.
+        auto const pieces = static_cast<unsigned>(std::countr_one(full));
+        number = (number / PortGroup::ports_per_piece + pieces) * PortGroup::ports_per_piece;
+    }
+    return number;
+}
+
 Result<uint32_t> EventTable::allocate() {
     if (closed_)
         return Errno::inval;
-    for (uint32_t number = first_free_; number < limit() && number <= highest_port_; ++number) {
+    for (uint32_t number = skip_full_pieces(first_free_);
+         number < limit() && number <= highest_port_; number = skip_full_pieces(number)) {
         Port* port = find(number);
         if (!port) [[unlikely]] {
             TRY(make_piece(number));
             port = find(number);
         }
-        if (port->state != Port::State::free)
-            continue;
-        // Not the place in a queue that its number had last: see release().
-        port->state = Port::State::reserved;
-        first_free_ = number + 1;
-        return number;
+        if (port->state == Port::State::free) {
+            // Not the place in a queue that its number had last: see release().
+            port->state = Port::State::reserved;
+            first_free_ = number + 1;
+            ++in_use_;
+            return number;
+        }
+        if (++number % PortGroup::ports_per_piece == 0)
+            groups_[(number - 1) / PortGroup::ports]->full |= piece_bit(number - 1);
     }
     return Errno::nospc;
 }
@@ -72,6 +96,8 @@ void EventTable::release(uint32_t number) {
     port.queued_vcpu = old.queued_vcpu;
     port.queued_priority = old.queued_priority;
     first_free_ = std::min(first_free_, number);
+    --in_use_;
+    groups_[number / PortGroup::ports]->full &= ~piece_bit(number);
 }
 
 uint32_t* EventTable::word_of(uint32_t number) {
@@ -235,19 +261,9 @@ void EventTable::give_back_pages() {
     word_pages_ = 0;
 }
 
-bool EventTable::any_in_use() const {
-    uint32_t number = 1;
-    while (Port const* const port = seek(number)) {
-        if (port->state != Port::State::free)
-            return true;
-        ++number;
-    }
-    return false;
-}
-
 void EventTable::leave_fifo() {
     // Another vCPU may have been quick, or the domain have ended: then its pages are gone.
-    if (!fifo_ || closed_ || any_in_use())
+    if (!fifo_ || closed_ || in_use_ != 0)
         return;
     give_back_pages();
     for (FifoVcpu* const vcpu : fifo_vcpus_)

@@ -61,6 +61,7 @@ static_assert(sizeof(Port) == 16 && max_domain_vcpus <= 256 && irq_limit <= 6553
 struct PortGroup {
     static constexpr unsigned ports_per_piece = 64, pieces = 64, ports = ports_per_piece * pieces;
     Hint<Port*> piece[pieces]{};
+    uint64_t full = 0; // a bit for each piece: none of its ports is free
 };
 inline constexpr unsigned port_group_count = abi::fifo::ports / PortGroup::ports;
 
@@ -134,7 +135,9 @@ private:
     void link(uint32_t number, Port& port, uint32_t& word);
     /// nomem.
     Result<> make_piece(uint32_t number);
-    [[nodiscard]] bool any_in_use() const;
+    /// The first one from there on that may be free, if it is not beyond the limit: of those that
+    /// are in use it looks at one piece's at most.
+    [[nodiscard]] uint32_t skip_full_pieces(uint32_t number) const;
     [[nodiscard]] FifoVcpu* fifo_of(unsigned vcpu) const {
         return vcpu < fifo_vcpus_.size() ? fifo_vcpus_[vcpu] : nullptr;
     }
@@ -145,6 +148,7 @@ private:
     Domain& domain_;
     Hint<PortGroup*> groups_[port_group_count]{};
     uint32_t first_free_ = 1; // no port below is free
+    uint32_t in_use_ = 0;
     uint32_t highest_port_ = abi::fifo::ports - 1;
     bool closed_ = false;
     Hint<bool> fifo_{false};

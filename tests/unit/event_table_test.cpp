@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 namespace hearth::test {
 namespace {
@@ -55,7 +56,7 @@ public:
     }
 };
 
-constexpr int64_t inval = -22, exist = -17, noent = -2;
+constexpr int64_t inval = -22, exist = -17, noent = -2, nospc = -28;
 
 TEST(TwoLevelEvents, SendSetsTheBitAndCallsTheVcpuOnce) {
     EventGuest guest;
@@ -84,6 +85,25 @@ TEST(TwoLevelEvents, PortsTakeMemoryByPieces) {
     EXPECT_TRUE(guest.pending(port));
     EXPECT_EQ(guest.simple(EventOperation::send, port + 1), inval) << "nothing is there";
     EXPECT_EQ(guest.simple(EventOperation::send, 4096 + 1), inval);
+}
+
+TEST(TwoLevelEvents, APortIsFoundAmongThousandsThatAreInUse) {
+    EventGuest guest;
+    for (uint32_t port = guest.bind_ipi(); port < abi::two_level_ports - 1;)
+        port = guest.bind_ipi();
+    abi::BindIpi one_more{0, 0};
+    EXPECT_EQ(guest.operation(EventOperation::bind_ipi, one_more), nospc);
+    std::mt19937 random{58};
+    for (unsigned i = 0; i < 500; ++i) {
+        std::set<uint32_t> closed;
+        while (closed.size() < 1 + i % 5)
+            closed.insert(1 + random() % (abi::two_level_ports - 1));
+        for (uint32_t const port : closed)
+            ASSERT_EQ(guest.simple(EventOperation::close, port), 0);
+        for (uint32_t const port : closed)
+            EXPECT_EQ(guest.bind_ipi(), port) << "the lowest";
+    }
+    EXPECT_EQ(guest.operation(EventOperation::bind_ipi, one_more), nospc);
 }
 
 TEST(TwoLevelEvents, AMaskedEventWaitsForUnmask) {
