@@ -100,7 +100,7 @@ def test_guest_ends_in_the_middle_of_hypercalls(dom0):
         before = after
 
 
-# With pauses, in which the toolstack gets on: what the back ends have mapped they keep all the while.
+# With pauses, in which the toolstack gets on: the block back end keeps what it has mapped.
 WORK = ("(while :; do dd if=/dev/zero of=/dev/xvda bs=256k count=16 oflag=direct; sleep 0.2; done >/dev/null 2>&1 &) ; "
         "(while :; do dd if=/dev/xvda of=/dev/null bs=256k count=16 iflag=direct; sleep 0.2; done >/dev/null 2>&1 &); "
         "(while :; do dd if=/dev/zero bs=1k count=64 2>/dev/null | nc -w 1 192.168.77.1 9; ping -c 20 -i 0.1 -s 1400 192.168.77.1; done >/dev/null 2>&1 &)")
