@@ -1,7 +1,6 @@
 """One emulated machine with the hypervisor and Domain 0 on it: started, watched and driven over its serial line.
 
 Used by ./hearth and by tests/system. Needs nothing beyond Python's standard library."""
-import base64
 import codecs
 import contextlib
 import os
@@ -257,7 +256,7 @@ class Machine:
         """Defines what run() uses in Domain 0's shell. Bracketed paste would put control codes between the lines."""
         lines = ["bind 'set enable-bracketed-paste off' 2>/dev/null; typed=; true",
                  r"begin() { printf '\n@@begin %s:\n' $1; }; end() { printf '\n@@end %s %s:\n' $1 $2; }",
-                 'run() { p=$(echo $typed | base64 -d); typed=; begin $1; (eval "$p") </dev/null 2>&1; end $1 $?; }']
+                 'run() { begin $1; (eval "$typed") </dev/null 2>&1; end $1 $?; typed=; }']
         for number, line in enumerate(lines):
             for _ in range(8):
                 self.send(f"{line} && echo @@le''arnt {number}:\n")
@@ -271,13 +270,13 @@ class Machine:
         """Leaves the test guests in Domain 0's /guests."""
         self.check("mkdir /guests && tar -C /guests -xf /dev/disk/by-id/virtio-guests")
 
-    def type_command(self, packed):
-        """Leaves a base64 text in the shell's variable `typed`. On a busy machine the serial line may lose
+    def type_command(self, command):
+        """Leaves a command in the shell's variable `typed`. On a busy machine the serial line may lose
         characters, so it goes in short pieces, each repeated until its length is right."""
-        for start in range(0, len(packed), 64):
-            piece = packed[start : start + 64]
+        for start in range(0, len(command), 64):
+            piece = command[start : start + 64]
             for _ in range(8):
-                self.send(f"t={piece}; echo @@got {start} ${{#t}}:\n")
+                self.send(f"t=$'{''.join(map(quoted, piece))}'; echo @@got {start} ${{#t}}:\n")
                 with contextlib.suppress(MachineError):
                     self.wait_for(rf"@@got {start} {len(piece)}:\n", timeout=5)
                     break
@@ -289,7 +288,7 @@ class Machine:
         """Runs a command in Domain 0's shell: (exit status, output). live is called with each line as it comes."""
         self.commands += 1
         number = self.commands
-        self.type_command(base64.b64encode(command.encode()).decode())
+        self.type_command(command)
         self.send(f"run {number}\n")
         self.wait_for(rf"@@begin {number}:\n", timeout=60)
         start = shown = self.position
@@ -329,6 +328,13 @@ class Machine:
     def poweroff(self, timeout=90):
         self.send("poweroff\n")
         return self.wait_end(timeout)
+
+
+def quoted(character):
+    """As it stands between $' and ' in a shell's line."""
+    if character.isascii() and character.isprintable() and character not in "'\\!":
+        return character
+    return "".join(f"\\{byte:03o}" for byte in character.encode())
 
 
 def without_hypervisor_lines(text):
