@@ -180,7 +180,7 @@ def test_iperf(dom0, guests, slow):
         do(dom0, server, "iperf3 -s -D")
     for client, server, options in [("pygrub", "Domain-0", ""), ("pygrub", "Domain-0", "-R"), *([("pygrub", "pvgrub", "")] if slow else [])]:
         said = in_guest(dom0, client, f"iperf3 -c {ADDRESSES[server]} -t {30 if slow else 3} -f m {options} | tail -n 4", seconds=120)
-        rate = int(re.search(r"(\d+) Mbits/sec +receiver", said)[1])
+        rate = float(re.search(r"([\d.]+) Mbits/sec +receiver", said)[1])
         print(f"iperf3 {options} {client} to {server}: {rate} Mbit/s")
         assert rate > 0
 
