@@ -65,17 +65,22 @@ Result<int64_t> shut_down(Context& c, uint32_t reason) {
 Result<> register_info(Context& c, Vcpu& v, abi::RegisterVcpuInfo const& request) {
     if (request.offset > page_size - sizeof(abi::VcpuInfo) || request.offset % 8 != 0)
         return Errno::inval;
-    if (v.info_page)
-        return Errno::inval; // once is for ever
     if (&v != &c.vcpu && v.online.load())
         return Errno::inval;
-    Mfn const page = TRY(hold_writable_page(c.domain, request.mfn));
-    v.info_page = PageRef::adopt(page);
+    if (v.info_registered.exchange(true))
+        return Errno::inval; // once is for ever
+    auto const page = hold_writable_page(c.domain, request.mfn);
+    if (!page) {
+        v.info_registered.store(false);
+        return page.error();
+    }
+    v.info_page = PageRef::adopt(*page);
     auto* const info =
-        direct<abi::VcpuInfo>(PhysicalAddress{address_of(page).raw() + request.offset});
+        direct<abi::VcpuInfo>(PhysicalAddress{address_of(*page).raw() + request.offset});
     *info = *v.info;
     v.info = info;
-    // Whatever was on its way to the old place is found by looking once.
+    // Whatever was on its way to the old place has arrived, and is found by looking once.
+    wait_for_all_cpus();
     info->pending_select = ~uint64_t{0};
     __atomic_store_n(&info->upcall_pending, uint8_t{1}, __ATOMIC_RELEASE);
     update_time_info(v);

@@ -146,8 +146,9 @@ struct Vcpu : Thread {
     Context as_caller{*this, domain};
     unsigned const id;
     abi::VcpuInfo* info = nullptr;
-    PageRef
-        info_page; // where the guest registered its own; empty: in the shared info page or nowhere
+    std::atomic<bool> info_registered{false}; // by whoever comes first
+    /// Where the guest registered its own; empty: in the shared info page or nowhere.
+    PageRef info_page;
     std::atomic<VcpuSetup> setup{VcpuSetup::none};
     std::atomic<bool> online{false};
     std::atomic<bool> polling{false};

@@ -281,5 +281,45 @@ TEST(Races, GuestsAndAToolstackAtOnce) {
         work_at_once(seed);
 }
 
+/// Registers a place for each of the vCPUs that are not up yet, at the same time as another does.
+class RegisteringProgram final : public Program {
+    std::atomic<unsigned>& ready_;
+    unsigned vcpu_ = 2;
+
+    void step() override {
+        unsigned const everybody = 2 * (vcpu_ - 1);
+        for (ready_.fetch_add(1); ready_.load() < everybody;)
+            host::interrupt_window();
+        argument<abi::RegisterVcpuInfo>() = {frame_.raw(), 0, 0};
+        if (call(abi::Hypercall::vcpu_op,
+                 static_cast<uint64_t>(abi::VcpuOperation::register_vcpu_info), vcpu_++,
+                 address()) == 0)
+            ++registered_;
+    }
+
+public:
+    static constexpr unsigned vcpus = 34;
+    Mfn const frame_;
+    unsigned registered_ = 0;
+
+    RegisteringProgram(Guest& guest, unsigned vcpu, std::atomic<unsigned>& ready)
+        : Program{guest, vcpu, 1, vcpus - 2}, ready_{ready}, frame_{guest.new_frame()} {}
+};
+
+/// Each vCPU has one place, and who came too late keeps nothing.
+TEST(Races, APlaceForAVcpusInfoIsRegisteredOnce) {
+    for (unsigned i = 0; i < 20; ++i) {
+        Guest guest{RegisteringProgram::vcpus, 2};
+        guest.bring_up(1);
+        std::atomic<unsigned> ready{0};
+        RegisteringProgram first{guest, 0, ready}, second{guest, 1, ready};
+        ASSERT_TRUE(ParallelMachine::run({&first, &second}));
+        EXPECT_EQ(first.registered_ + second.registered_, RegisteringProgram::vcpus - 2);
+        for (RegisteringProgram const* const one : {&first, &second})
+            EXPECT_EQ(page_at(one->frame_).references.load() & Page::count_mask,
+                      1 + one->registered_);
+    }
+}
+
 } // namespace
 } // namespace hearth::test
