@@ -86,13 +86,19 @@ Calibration Calibration::begin(ReferenceCounter const& reference) {
     arch::apic_timer_start(0xffffffff);
     uint64_t const apic_start = arch::apic_timer_remaining();
     Reading const start = read_both(reference);
+    // For half a millisecond, or longer where a reading takes so long that it would not say when
+    // it was taken to within a two-hundredth of that; but before a narrow counter comes round.
     uint64_t const half_millisecond = reference.hertz / 2000 + 1;
-    while (((reference.read() - start.reference) & reference.mask) < half_millisecond)
+    uint64_t apic_ticks = 0, elapsed = 0;
+    Reading end{};
+    do {
         arch::pause();
-    uint64_t const apic_ticks = apic_start - arch::apic_timer_remaining();
-    Reading const end = read_both(reference);
+        apic_ticks = apic_start - arch::apic_timer_remaining();
+        end = read_both(reference);
+        elapsed = (end.reference - start.reference) & reference.mask;
+    } while (elapsed < half_millisecond || (elapsed < reference.mask / 2 &&
+                                            end.tsc - start.tsc < 100 * (start.width + end.width)));
     arch::apic_timer_start(0);
-    uint64_t const elapsed = (end.reference - start.reference) & reference.mask;
     c.first_reference_ = start.reference;
     c.first_tsc_ = start.tsc;
     c.rough_ = {(end.tsc - start.tsc) * reference.hertz / elapsed,

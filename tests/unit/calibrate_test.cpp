@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 namespace hearth::test {
 namespace {
 
@@ -51,26 +53,51 @@ TEST_F(Calibrating, AgainstThePowerManagementTimer) {
     EXPECT_EQ(calibration.reference_hertz(), pm_hertz);
 }
 
+/// The interval timer, each access to which takes up to so long.
+class IntervalTimer {
+    static inline unsigned byte;
+    static inline uint64_t latched, slowest;
+    static inline std::mt19937_64 random;
+
+    static void spend_some_time() { host::tsc += 1000 + random() % slowest; }
+
+public:
+    IntervalTimer(uint64_t slowest_access, uint64_t seed) {
+        byte = 0;
+        slowest = slowest_access;
+        random.seed(seed);
+        host::write_port = [](uint16_t port, unsigned, uint32_t value) {
+            spend_some_time();
+            if (port == 0x43 && value == 0x80) // holds both bytes; it counts down
+                latched = 0xffff - counted(pit_hertz, 0xffff);
+        };
+        host::read_port = [](uint16_t port, uint8_t) {
+            spend_some_time();
+            return port == 0x42 ? static_cast<uint8_t>(latched >> (byte++ % 2 * 8)) : uint8_t{0};
+        };
+    }
+    ~IntervalTimer() { host::write_port = nullptr; }
+    IntervalTimer(IntervalTimer const&) = delete;
+    IntervalTimer& operator=(IntervalTimer const&) = delete;
+};
+
 TEST_F(Calibrating, AgainstTheIntervalTimer) {
-    // A latch holds both bytes; it counts down.
-    static unsigned byte;
-    static uint64_t latched;
-    byte = 0;
-    host::write_port = [](uint16_t port, unsigned, uint32_t value) {
-        if (port == 0x43 && value == 0x80)
-            latched = 0xffff - counted(pit_hertz, 0xffff);
-    };
-    host::read_port = [](uint16_t port, uint8_t) {
-        host::tsc += 1000;
-        if (port != 0x42)
-            return uint8_t{0};
-        return static_cast<uint8_t>(latched >> (byte++ % 2 * 8));
-    };
+    IntervalTimer const timer{1, 1};
     Calibration const calibration = Calibration::begin(pit_counter());
     expect_near(calibration.rough().tsc_hertz, tsc_hertz, 0.01);
     host::tsc += tsc_hertz; // some eighteen times round
     expect_near(calibration.finish().tsc_hertz, tsc_hertz, 0.0001);
-    host::write_port = nullptr;
+}
+
+/// As on a machine whose firmware or emulator is busy: it is told rightly how often it came round.
+TEST_F(Calibrating, AgainstAnIntervalTimerThatIsSlowToAnswer) {
+    for (uint64_t seed = 1; seed <= 200; ++seed) {
+        IntervalTimer const timer{tsc_hertz / 50'000, seed}; // 20 microseconds
+        Calibration const calibration = Calibration::begin(pit_counter());
+        expect_near(calibration.rough().tsc_hertz, tsc_hertz, 0.01);
+        host::tsc += 2 * tsc_hertz;
+        expect_near(calibration.finish().tsc_hertz, tsc_hertz, 0.0001);
+    }
 }
 
 TEST_F(Calibrating, TheHighPrecisionTimerSaysHowFastItIs) {
