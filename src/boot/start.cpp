@@ -31,6 +31,7 @@
 #include "memory/direct_map.h"
 #include "memory/image.h"
 #include "memory/layout.h"
+#include "memory/own_devices.h"
 #include "memory/paging.h"
 #include "memory/tlb.h"
 #include "pv/contents.h"
@@ -322,10 +323,10 @@ InterruptsReady take_interrupts(Told const& told, TablesRead, MemoryReady) {
 
     IoApicDescription controllers[16];
     size_t count = 0;
-    forbid_device_frames(Mfn{0xfee00}, Mfn{0xfeeff});
+    claim_device_frames(Mfn{0xfee00}, Mfn{0xfeeff});
     for (acpi::IoApic const& io_apic : acpi_tables.io_apics) {
         controllers[count++] = {io_apic.address, io_apic.first_interrupt};
-        forbid_device_frames(frame_of(io_apic.address), frame_of(io_apic.address));
+        claim_device_frames(frame_of(io_apic.address), frame_of(io_apic.address));
     }
     IsaOverride overrides[32];
     size_t override_count = 0;
@@ -650,8 +651,8 @@ void boot_first_cpu(uint32_t magic, uint32_t information) {
     enable_cpu_features(feature_switches, true);
     take_defences(told);
     // Bits beyond the machine's width are reserved in an entry.
-    forbid_device_frames(Mfn{uint64_t{1} << (physical_address_bits() - page_shift)},
-                         Mfn{~uint64_t{0}});
+    claim_device_frames(Mfn{uint64_t{1} << (physical_address_bits() - page_shift)},
+                        Mfn{~uint64_t{0}});
     arch::fpu_initialise_cpu(told.options.xsave);
     auto const interrupts = take_interrupts(told, tables, memory);
     auto const time = take_time(told.options, interrupts);

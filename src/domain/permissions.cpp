@@ -3,20 +3,16 @@
 #include "console/log.h"
 #include "domain/domain.h"
 #include "memory/allocator.h"
+#include "memory/own_devices.h"
 
 namespace hearth {
 namespace {
 
 /// Written at start-up only.
-constinit RangeSet own_ports, own_frames;
+constinit RangeSet own_ports;
 
 /// The configuration of PCI devices is Domain 0's, by ports that name a device first.
 constexpr uint16_t first_pci_port = 0xcf8, last_pci_port = 0xcff;
-
-void forbid(RangeSet& set, uint64_t first, uint64_t last) {
-    if (!set.add(first, last))
-        panic("too many ranges of the hypervisor's own");
-}
 
 Result<> change(Domain& domain, RangeSet Permissions::* which, uint64_t first, uint64_t last,
                 bool allow) {
@@ -42,8 +38,10 @@ bool holds(Domain& domain, RangeSet Permissions::* which, uint64_t first, uint64
 
 } // namespace
 
-void forbid_ports(uint16_t first, uint16_t last) { forbid(own_ports, first, last); }
-void forbid_device_frames(Mfn first, Mfn last) { forbid(own_frames, first.raw(), last.raw()); }
+void forbid_ports(uint16_t first, uint16_t last) {
+    if (!own_ports.add(first, last))
+        panic("too many ranges of the hypervisor's own");
+}
 
 bool may_use_ports(Domain& domain, uint16_t first, uint16_t last) {
     if (last < first || own_ports.meets(first, last))
@@ -52,7 +50,7 @@ bool may_use_ports(Domain& domain, uint16_t first, uint16_t last) {
 }
 
 bool may_map_device(Domain& domain, Mfn mfn) {
-    if (own_frames.meets(mfn.raw(), mfn.raw()))
+    if (meets_own_device(mfn, mfn))
         return false;
     return domain.hardware || holds(domain, &Permissions::frames, mfn.raw(), mfn.raw());
 }
@@ -75,7 +73,7 @@ Result<> permit_device_frames(Domain& domain, uint64_t first, uint64_t count, bo
     if (count == 0 || first + (count - 1) < first)
         return Errno::inval;
     uint64_t const last = first + (count - 1);
-    if (own_frames.meets(first, last))
+    if (meets_own_device(Mfn{first}, Mfn{last}))
         return Errno::perm;
     TRY(change(domain, &Permissions::frames, first, last, allow));
     if (allow)

@@ -16,7 +16,6 @@ struct Permissions {
 
 /// At start-up: what stays Hearth's own, whoever asks.
 void forbid_ports(uint16_t first, uint16_t last);
-void forbid_device_frames(Mfn first, Mfn last);
 
 bool may_use_ports(Domain& domain, uint16_t first, uint16_t last);
 /// A frame that is not RAM.

@@ -305,6 +305,10 @@ void irq_free_message(unsigned number) {
     LockGuard guard{lock};
     if (number >= irq_limit || c.irqs[number].kind != Irq::Kind::message)
         return;
+    // It could raise the vector's next owner.
+    MessageSource const& source = c.irqs[number].source;
+    if (!source.extended)
+        msi_turn_off({source.bus, source.devfn});
     release_vector(c.irqs[number]);
     c.irqs[number] = {};
 }

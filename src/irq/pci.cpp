@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "base/lock.h"
 #include "cpu/features.h"
+#include "memory/own_devices.h"
 #include "memory/page.h"
 #include "memory/paging.h"
 
@@ -15,7 +16,7 @@ constinit SpinLock<Rank::pci> config_lock;
 constexpr uint16_t address_port = 0xcf8, data_port = 0xcfc;
 constexpr uint8_t status_register = 0x06, capability_pointer = 0x34;
 constexpr uint8_t capability_msi = 0x05, capability_msix = 0x11;
-constexpr uint32_t status_has_capabilities = 0x10;
+constexpr uint32_t status_has_capabilities = 0x10, msi_enabled = 1;
 
 uint32_t port_in(uint16_t port, unsigned size) {
     return size == 1 ? arch::in8(port) : size == 2 ? arch::in16(port) : arch::in32(port);
@@ -74,10 +75,12 @@ Result<MappedTable*> msix_table(PciAddress d, uint8_t capability) {
     if ((low & 6) == 4 && bar < 5)
         base |= uint64_t{pci_read(d, plus(bar_offset, 4), 4)} << 32;
     uint64_t const physical = base + (table & ~7u);
-    // Only device memory: a register that claims otherwise would have interrupts written over
-    // somebody's data.
+    // Only device memory, and nothing of Hearth's: a register that claims otherwise would have
+    // interrupts written over somebody's data.
     uint64_t const end = physical + count * 16;
     if (end < physical || (end - 1) >> physical_address_bits() != 0)
+        return Errno::nodev;
+    if (meets_own_device(frame_of(PhysicalAddress{physical}), frame_of(PhysicalAddress{end - 1})))
         return Errno::nodev;
     for (uint64_t at = physical; at < end; at = align_up(at + 1, page_size))
         if (is_ram(frame_of(PhysicalAddress{at})))
@@ -132,6 +135,13 @@ Result<> msi_write(PciAddress d, Message const& m) {
     if (control & 0x100) // per-vector masks: none set
         pci_write(d, plus(at, wide ? 16 : 12), 4, 0);
     return {};
+}
+
+void msi_turn_off(PciAddress d) {
+    if (uint8_t const at = find_capability(d, capability_msi)) {
+        uint32_t const control = pci_read(d, plus(at, 2), 2);
+        pci_write(d, plus(at, 2), 2, control & ~msi_enabled);
+    }
 }
 
 unsigned msi_capacity(PciAddress d) {

@@ -28,6 +28,8 @@ struct Message {
 /// no such entry.
 Result<> msi_write(PciAddress device, Message const& message);
 Result<> msix_write(PciAddress device, unsigned entry, Message const& message, bool masked);
+/// A device that has none, or is gone, is off.
+void msi_turn_off(PciAddress device);
 /// How many messages the device can send by plain MSI; 0: none.
 unsigned msi_capacity(PciAddress device);
 Result<> msi_set_count(PciAddress device, unsigned count_log2);

@@ -3,6 +3,7 @@
 
 #include "abi/event_channel.h"
 #include "domain/permissions.h"
+#include "memory/own_devices.h"
 
 namespace hearth::test {
 namespace {
@@ -37,8 +38,8 @@ protected:
         static bool done = false;
         if (!std::exchange(done, true)) {
             forbid_ports(0x20, 0x21);
-            forbid_device_frames(Mfn{0xfee00}, Mfn{0xfeeff});
-            forbid_device_frames(Mfn{uint64_t{1} << 36}, Mfn{~uint64_t{0}});
+            claim_device_frames(Mfn{0xfee00}, Mfn{0xfeeff});
+            claim_device_frames(Mfn{uint64_t{1} << 36}, Mfn{~uint64_t{0}});
         }
     }
     Lending() { forbid_some(); }

@@ -6,6 +6,7 @@
 #include "abi/physdev.h"
 #include "irq/irq.h"
 #include "irq/pci.h"
+#include "memory/own_devices.h"
 
 #include <algorithm>
 
@@ -142,6 +143,16 @@ TEST_F(Physdev, AMessageRaisesItsPort) {
     EXPECT_EQ(unmap(r.pirq), inval);
 }
 
+TEST_F(Physdev, ADeviceWhoseMessageIsGivenBackSendsNoMore) {
+    abi::MapPirq r = request(abi::MapPirqType::msi);
+    ASSERT_EQ(map(r), 0);
+    constexpr uint32_t enabled = 1;
+    device_.put(msi + 2, 2, device_.get(msi + 2, 2) | enabled); // as its driver does
+    uint32_t const others = device_.get(msi + 2, 2) & ~enabled;
+    EXPECT_EQ(unmap(r.pirq), 0);
+    EXPECT_EQ(device_.get(msi + 2, 2), others);
+}
+
 TEST_F(Physdev, SeveralMessagesAreNeighbours) {
     abi::MapPirq r = request(abi::MapPirqType::multi_msi, 4);
     ASSERT_EQ(map(r), 0);
@@ -175,9 +186,15 @@ TEST_F(Physdev, ATablesEntryIsMaskedUntilItIsBound) {
     EXPECT_EQ(unmap(r.pirq), 0);
     r = request(abi::MapPirqType::msi, table_size, table_at);
     EXPECT_EQ(map(r), inval) << "beyond the table";
-    device_.put(0x10, 4, 0x100000); // memory
-    r = request(abi::MapPirqType::msi, 1, table_at);
-    EXPECT_EQ(map(r), nodev);
+    constexpr uint32_t memory = 0x100000, own = 0xfee00000;
+    claim_device_frames(Mfn{0xfee00}, Mfn{0xfeeff});
+    for (auto const& [region, offset] :
+         {std::pair{memory, 0u}, {own, 0u}, {own - 0x1000, 0xff0u}}) {
+        device_.put(0x10, 4, region);
+        device_.put(msix + 4, 4, offset);
+        r = request(abi::MapPirqType::msi, 1, table_at);
+        EXPECT_EQ(map(r), nodev) << region;
+    }
 }
 
 TEST_F(Physdev, MessagesAreRestored) {
