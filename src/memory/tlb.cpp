@@ -113,7 +113,9 @@ void switch_address_space(uint64_t cr3, SpaceTag tag) {
 
 uint64_t loaded_address_space() { return this_cpu().space.cr3; }
 
-bool is_loaded_anywhere(uint64_t cr3) { return !holders_of(cr3).empty(); }
+uint64_t address_space_loaded_on(unsigned cpu) {
+    return std::atomic_ref{cpu_block(cpu).space.cr3}.load(std::memory_order_acquire);
+}
 
 void evict_address_space(uint64_t cr3) {
     if (CpuMask const holders = holders_of(cr3); !holders.empty())

@@ -22,8 +22,7 @@ void load_address_space(uint64_t cr3, SpaceTag tag = SpaceTag::none);
 /// Loads CR3 for the same vCPU's other mode; what the tag has kept of the same tables stays.
 void switch_address_space(uint64_t cr3, SpaceTag tag);
 uint64_t loaded_address_space();
-/// Whether any CPU has it loaded.
-bool is_loaded_anywhere(uint64_t cr3);
+uint64_t address_space_loaded_on(unsigned cpu);
 /// Before a top-level table goes: an idle CPU may still have it loaded, for the vCPU that it ran
 /// last. Such CPUs move to the idle address space.
 void evict_address_space(uint64_t cr3);

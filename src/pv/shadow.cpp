@@ -100,66 +100,100 @@ Shadow::~Shadow() {
 
 Shadow::Table* Shadow::find(Mfn guest) {
     for (uint32_t i = bucket_of(guest); i != none; i = tables_[i].next)
-        if (tables_[i].guest == guest)
+        if (tables_[i].guest == guest && stands(tables_[i]))
             return &tables_[i];
     return nullptr;
 }
 
-/// One more free table, with a frame of its own.
+/// Null: it is none of these.
+Shadow::Table* Shadow::table_of(Mfn frame) {
+    Page const* const page = find_page(frame);
+    uint32_t const number = page ? page->next : none;
+    return number < used_ && tables_[number].frame == frame ? &tables_[number] : nullptr;
+}
+
+/// One more table with a frame of its own, which knows its number.
 bool Shadow::grow() {
     if (used_ == capacity_)
         return false;
     auto const frame = allocate_frames(0);
     if (!frame)
         return false;
-    Table& table = tables_[used_];
-    table.frame = *frame;
-    table.next = std::exchange(free_, used_++);
+    page_at(*frame).next = used_;
+    tables_[used_++].frame = *frame;
     return true;
 }
 
-/// Null: there is no more.
-Shadow::Table* Shadow::find_or_take(Mfn guest, unsigned level) {
-    if (Table* const found = find(guest))
-        return found;
-    if (free_ == none && !grow())
-        return nullptr;
-    uint32_t const number = free_;
-    Table& table = tables_[number];
-    free_ = table.next;
-    // It may have been another table's, and still be in use as such.
-    flush_stale_translations(table.stale_since, domain_.dirty());
-    table.guest = guest;
-    table.level = level;
-    table.next = std::exchange(bucket_of(guest), number);
-    if (level == 4)
-        clear_root(table.frame);
-    else
-        zero_page(table.frame);
-    return &table;
-}
-
-void Shadow::release(Table& table) {
+void Shadow::unlink(Table& table) {
     auto const number = static_cast<uint32_t>(&table - tables_);
     uint32_t* link = &bucket_of(table.guest);
     while (*link != number)
         link = &tables_[*link].next;
     *link = table.next;
     table.guest = invalid_mfn;
+}
+
+/// A free table, in no bucket. Null: there is no more.
+Shadow::Table* Shadow::take() {
+    if (free_ != none) {
+        Table& table = tables_[free_];
+        free_ = table.next;
+        return &table;
+    }
+    while (untouched_ < used_ || grow()) {
+        Table& table = tables_[untouched_++];
+        if (stands(table))
+            continue;
+        if (table.guest != invalid_mfn) {
+            unlink(table);
+            table.stale_since = forgotten_since_;
+        }
+        return &table;
+    }
+    return nullptr;
+}
+
+/// Null: there is no more.
+Shadow::Table* Shadow::find_or_take(Mfn guest, uint8_t level) {
+    if (Table* const found = find(guest))
+        return found;
+    Table* const table = take();
+    if (!table)
+        return nullptr;
+    // It may have been another table's, and still be in use as such.
+    flush_stale_translations(table->stale_since, domain_.dirty());
+    table->guest = guest;
+    table->level = level;
+    table->generation = generation_;
+    table->next = std::exchange(bucket_of(guest), static_cast<uint32_t>(table - tables_));
+    if (level == 4)
+        clear_root(table->frame);
+    else
+        zero_page(table->frame);
+    return table;
+}
+
+void Shadow::release(Table& table) {
+    unlink(table);
     table.stale_since = stale_from_now();
-    table.next = std::exchange(free_, number);
+    auto const number = static_cast<uint32_t>(&table - tables_);
+    if (number < untouched_)
+        table.next = std::exchange(free_, number);
 }
 
 /// Back to the beginning, but for the roots that CPUs have loaded.
 void Shadow::forget_all() {
-    for (Table& table : std::span{tables_, used_}) {
-        if (table.guest == invalid_mfn)
-            continue;
-        if (table.level == 4 && is_loaded_anywhere(address_of(table.frame).raw()))
-            clear_root(table.frame);
-        else
-            release(table);
-    }
+    uint32_t const before = generation_++;
+    forgotten_since_ = stale_from_now();
+    free_ = none;
+    untouched_ = 0;
+    online_cpus().each([&](unsigned cpu) {
+        Table* const root = table_of(frame_of(PhysicalAddress{address_space_loaded_on(cpu)}));
+        if (!root || root->guest == invalid_mfn || root->generation != before)
+            return;
+        root->generation = generation_;
+        clear_root(root->frame);
+    });
 }
 
 Shadow::Table* Shadow::root_of(Mfn guest) {
@@ -197,8 +231,9 @@ bool Shadow::mark_used(Walk& walk, bool write) const {
 /// False: there are no tables left for it.
 bool Shadow::install(Walk const& walk, bool write) {
     Table const* table = find_or_take(walk.tables[4], 4);
-    for (unsigned level = 4; table && level > 1; --level) {
-        Table const* const below = find_or_take(walk.tables[level - 1], level - 1);
+    for (uint8_t level = 4; table && level > 1; --level) {
+        Table const* const below =
+            find_or_take(walk.tables[level - 1], static_cast<uint8_t>(level - 1));
         if (below)
             store_entry(table->frame, walk.index(level),
                         Pte::make(below->frame, walk.entries[level].flags()));
@@ -255,7 +290,7 @@ void Shadow::watch_anew() {
         {
             LockGuard guard{lock_};
             Table const& table = tables_[i];
-            if (table.guest != invalid_mfn && table.level == 1)
+            if (stands(table) && table.level == 1)
                 for (unsigned k = 0; k < entries_per_table; ++k)
                     __atomic_and_fetch(&direct<uint64_t>(table.frame)[k], ~pte::writable,
                                        __ATOMIC_RELEASE);

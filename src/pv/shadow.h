@@ -27,7 +27,8 @@ class Shadow {
         Mfn frame = invalid_mfn;
         uint64_t stale_since = 0; // of the TLB clock, when it was freed last
         uint32_t next = none;     // in its bucket, or the free list
-        unsigned level = 0;
+        uint8_t level = 0;
+        uint32_t generation = 0; // forgotten, unless it is the present one
     };
     struct Walk;
     static constexpr uint32_t none = ~uint32_t{0};
@@ -38,15 +39,26 @@ class Shadow {
     uint32_t* buckets_ = nullptr;
     uint32_t capacity_; // a power of two
     uint32_t used_ = 0; // tables that have a frame
+    // Free are those of a list, and from `untouched_` on all but roots that were loaded when
+    // everything was forgotten: so forgetting takes the same time however many there are.
     uint32_t free_ = none;
+    uint32_t untouched_ = 0;
+    uint32_t generation_ = 0;
+    uint64_t forgotten_since_ = 0; // of the TLB clock
 
     Shadow(Domain& domain, uint32_t capacity) : domain_{domain}, capacity_{capacity} {}
     template <class T, class... A>
     friend Result<T*> hearth::make(A&&... arguments);
 
     uint32_t& bucket_of(Mfn guest) { return buckets_[guest.raw() & (capacity_ - 1)]; }
+    [[nodiscard]] bool stands(Table const& table) const {
+        return table.guest != invalid_mfn && table.generation == generation_;
+    }
     Table* find(Mfn guest);
-    Table* find_or_take(Mfn guest, unsigned level);
+    Table* table_of(Mfn frame);
+    Table* take();
+    void unlink(Table& table);
+    Table* find_or_take(Mfn guest, uint8_t level);
     Table* root_of(Mfn guest);
     bool grow();
     void release(Table& table);
