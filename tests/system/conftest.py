@@ -35,8 +35,9 @@ def slow(request):
 
 
 def new_machine(name, **options):
-    """A machine that is not started yet; its serial log is build/logs/system/NAME.log."""
+    """A machine that is not started yet; its serial log is build/logs/system/NAME.log. Its kernel is unpacked, unless it is said which: that takes seconds."""
     os.makedirs(LOGS, exist_ok=True)
+    options = {"kernel": machine.DOM0 + "/vmlinux", **options}
     return machine.Machine(log=os.path.join(LOGS, re.sub(r"\W+", "-", name).strip("-") + ".log"), **options)
 
 

@@ -35,7 +35,7 @@ def test_domain_0_alone(dom0):
 
 
 def test_guest_with_two_vcpus_lives_and_dies(dom0):
-    create(dom0, "lives", vcpus=2)
+    create(dom0, "lives", vcpus=2, kernel="/boot/vmlinuz")
     assert domains(dom0)["lives"][1:3] == ["128", "2"]
     assert "  2" in in_guest(dom0, "lives", "nproc").splitlines()
     assert "xen" in in_guest(dom0, "lives", "cat /sys/hypervisor/type")
@@ -217,7 +217,7 @@ def make_mistakes(dom0):
     status, said = dom0.run(f"xl create {configure(dom0, 'greedy', memory=4096)} 2>&1")
     assert status != 0 and re.search("memory", said, re.I), said
     path = configure(dom0, "nokernel")
-    status, said = dom0.run(f"sed -i 's,/boot/vmlinuz,/bin/busybox,' {path}; xl create {path} 2>&1")
+    status, said = dom0.run(f"sed -i 's,/boot/vmlinux,/bin/busybox,' {path}; xl create {path} 2>&1")
     assert status != 0 and re.search("kernel|image|elf", said, re.I), said
     status, said = dom0.run("xl create -p /nowhere.cfg 2>&1")
     assert status != 0

@@ -5,6 +5,7 @@ import os
 import re
 import threading
 
+import machine
 import pytest
 from conftest import complaints, new_machine
 
@@ -20,7 +21,7 @@ SHAPES = [
 
 @pytest.fixture(scope="module", params=SHAPES)
 def dom0(request):
-    with new_machine(f"machine {request.node.name} {request.param}", **request.param) as booted:
+    with new_machine(f"machine {request.node.name} {request.param}", kernel=machine.DOM0 + "/vmlinuz", **request.param) as booted:
         yield booted.wait_ready()
 
 

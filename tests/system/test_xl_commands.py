@@ -14,14 +14,14 @@ TABLE = os.path.join(machine.ROOT, "docs/xl.md")
 
 # With 96 MiB g spins after block-attach, on either hypervisor: blkfront takes 8 MiB for its queues, and waits for ever where there is none.
 FILES = {
-    "g.cfg": """name = "g"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 160\nmaxmem = 192\nvcpus = 2
+    "g.cfg": """name = "g"\nkernel = "/boot/vmlinux"\nramdisk = "/boot/initrd"\nmemory = 160\nmaxmem = 192\nvcpus = 2
 extra = "console=hvc0 quiet hearth.guest=192.168.77.9/24"\non_crash = "preserve"\n""",
     "bad.cfg": 'name = "bad"\nkernel = "/nowhere"\nmemory = 96\n',
-    "lent.cfg": """name = "lent"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 96\nioports = ["2f8-2ff"]
+    "lent.cfg": """name = "lent"\nkernel = "/boot/vmlinux"\nramdisk = "/boot/initrd"\nmemory = 96\nioports = ["2f8-2ff"]
 iomem = ["fed00,1"]\n""",
-    "irq.cfg": 'name = "irq"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 96\nirqs = [5]\n',
-    "com1.cfg": 'name = "com1"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 96\nioports = ["3f8-3ff"]\n',
-    "pci.cfg": 'name = "pci"\nkernel = "/boot/vmlinuz"\nramdisk = "/boot/initrd"\nmemory = 96\npci = ["00:1f.3"]\n',
+    "irq.cfg": 'name = "irq"\nkernel = "/boot/vmlinux"\nramdisk = "/boot/initrd"\nmemory = 96\nirqs = [5]\n',
+    "com1.cfg": 'name = "com1"\nkernel = "/boot/vmlinux"\nramdisk = "/boot/initrd"\nmemory = 96\nioports = ["3f8-3ff"]\n',
+    "pci.cfg": 'name = "pci"\nkernel = "/boot/vmlinux"\nramdisk = "/boot/initrd"\nmemory = 96\npci = ["00:1f.3"]\n',
     "hvm.cfg": 'name = "hvm"\ntype = "hvm"\nmemory = 96\n',
     "pool.cfg": 'name = "pool"\nsched = "credit2"\ncpus = ["1"]\n',
     "credit.cfg": 'name = "credit"\nsched = "credit"\n',

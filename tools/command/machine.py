@@ -238,9 +238,9 @@ class Machine:
             self.line.close()
             self.text, self.position = "", 0
             self.launch().wait_for(re.escape(READY), timeout)
-        # The prompt comes last; a kernel message may hide it, so this wait may also run out.
+        # The prompt comes last, but for busybox' question where the cursor is; a kernel message may hide it, so this wait may also run out.
         with contextlib.suppress(MachineError):
-            self.wait_for(r"[#$] \Z", timeout=10)
+            self.wait_for(r"[#$] (\x1b\[6n)?\Z", timeout=10)
         for _ in range(15):
             # Typed again until it is heard: while the shell sets up its terminal, input is thrown away.
             self.send("\nPS1= PS2=; stty -echo; dmesg -n 1; echo rea''dy-to-work\n")
