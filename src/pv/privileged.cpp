@@ -371,9 +371,6 @@ bool settle(PvVcpu& v, emulate::Outcome const& outcome) {
     }
 }
 
-} // namespace
-
-namespace {
 /// Linux reads the other base of GS whenever it switches processes: without the emulator.
 [[gnu::noinline]] bool read_msr_plainly(PvVcpu& v, PrivilegedEnvironment& environment) {
     Registers& r = v.registers();

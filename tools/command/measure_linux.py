@@ -23,7 +23,7 @@ CLOCK = "vDSO clock"
 CLOCK_ON_TWO = "vDSO clock, 2 CPUs"
 CLOCKS = (CLOCK, CLOCK_ON_TWO)
 GUEST = f"""name = "work"
-kernel = "/boot/vmlinuz"
+kernel = "{toolstack.KERNEL}"
 ramdisk = "/guests/ramdisk"
 memory = {LINUX}
 tsc_mode = "native"
