@@ -79,6 +79,7 @@ constexpr unsigned repetitions = 33;
 constexpr int64_t nosys = -38;
 constexpr uint32_t grant_reference = 8;
 constexpr uint16_t domid_self = 0x7ff0;
+constexpr uint64_t frame_bits = 0xf'ffff'ffff'f000;
 
 uint64_t read_tsc() {
     uint32_t low, high;
@@ -198,6 +199,16 @@ void tables() {
     measure("emulated write to a page-table page", [=] { return write(0); });
     measure("emulated write that maps a page", [=] { return write(value); }, 0, [=] { write(0); });
     EXPECT(table[3] == 0);
+    write(value);
+    measure(
+        "emulated xchg that unmaps a page",
+        [=] {
+            uint64_t former = 0;
+            asm volatile("xchg %0, (%1)" : "+a"(former) : "D"(table + 3) : "memory");
+            return static_cast<int64_t>(former & frame_bits); // Xen has bits of its own there
+        },
+        static_cast<int64_t>(value & frame_bits), [=] { write(value); });
+    write(0);
     EXPECT(unpin.call() == 0);
 }
 
@@ -218,6 +229,12 @@ void address_spaces() {
             return value;
         },
         cr3);
+    measure("rdmsr emulated", [] {
+        uint32_t low, high;
+        constexpr uint32_t kernel_gs_base = 0xc0000102;
+        asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(kernel_gs_base));
+        return static_cast<int64_t>(uint64_t{high} << 32 | low);
+    });
 }
 
 void exceptions() {

@@ -134,31 +134,32 @@ Access<Instruction> fetch_instruction(Registers const& registers, CodeSize size,
 }
 
 std::optional<PlainStore> plain_store(uint64_t bytes, Registers const& registers) {
-    // REX.W, mov, and a ModRM byte with a base register and no SIB byte. (SDM volume
+    // REX.W, mov or xchg, and a ModRM byte with a base register and no SIB byte. (SDM volume
     // 2, 2.1.5, 2.2.1)
     unsigned const rex = bytes & 0xff, opcode = bytes >> 8 & 0xff, modrm = bytes >> 16 & 0xff;
     unsigned const mode = modrm >> 6, base = modrm & 7;
     constexpr unsigned sib_follows = 4, relative_in_mode_0 = 5, no_memory = 3;
-    constexpr unsigned mov_register = 0x89, mov_immediate = 0xc7;
+    constexpr unsigned mov_register = 0x89, mov_immediate = 0xc7, xchg = 0x87;
     bool const plain = (rex & 0xfa) == 0x48 && base != sib_follows && mode != no_memory &&
                        !(mode == 0 && base == relative_in_mode_0);
     // An immediate behind a long displacement lies beyond the eight bytes.
     bool const immediate = opcode == mov_immediate && (modrm >> 3 & 7) == 0 && mode != 2;
-    if (!plain || !(opcode == mov_register || immediate))
+    if (!plain || !(opcode == mov_register || opcode == xchg || immediate))
         return std::nullopt;
     unsigned const displacement_size = mode == 2 ? 4 : mode;
     uint64_t const displacement =
         mode == 1   ? static_cast<uint64_t>(static_cast<int8_t>(bytes >> 24))
         : mode == 2 ? static_cast<uint64_t>(static_cast<int32_t>(bytes >> 24))
                     : 0;
-    uint64_t const address = general_register(registers, base | (rex & 1) << 3) + displacement;
+    uint64_t const address = registers.*general_register(base | (rex & 1) << 3) + displacement;
     if (immediate)
         return PlainStore{
             address,
             static_cast<uint64_t>(static_cast<int32_t>(bytes >> (24 + 8 * displacement_size))),
             7 + displacement_size};
-    return PlainStore{address, general_register(registers, (modrm >> 3 & 7) | (rex & 4) << 1),
-                      3 + displacement_size};
+    auto const source = general_register((modrm >> 3 & 7) | (rex & 4) << 1);
+    return PlainStore{address, registers.*source, 3 + displacement_size,
+                      opcode == xchg ? source : nullptr};
 }
 
 Outcome run(Registers& registers, CodeSize size, Environment& environment, Permitted permitted) {

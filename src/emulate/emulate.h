@@ -42,7 +42,8 @@ Outcome run(Registers& registers, CodeSize size, Environment& environment, Permi
 /// kernels write entries.
 struct PlainStore {
     uint64_t address, value;
-    unsigned length; // of the instruction
+    unsigned length;                           // of the instruction
+    uint64_t Registers::* exchanged = nullptr; // what gets the former value: xchg, which is atomic
 };
 /// That of the 64-bit instruction that begins with these bytes, if it is one. Segment bases, an
 /// index or another size make it another instruction.

@@ -30,11 +30,9 @@ constexpr unsigned present = 1u << 7;
 
 } // namespace
 
-uint64_t general_register(Registers const& registers, unsigned number) {
-    return registers.*by_number[number & 15];
-}
+uint64_t Registers::* general_register(unsigned number) { return by_number[number & 15]; }
 
-uint64_t& Execution::general(unsigned number) { return registers.*by_number[number & 15]; }
+uint64_t& Execution::general(unsigned number) { return registers.*general_register(number); }
 
 uint64_t Execution::get(unsigned number, unsigned size) {
     if (is_high_byte(instruction, number, size))

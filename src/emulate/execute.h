@@ -11,7 +11,7 @@ inline constexpr unsigned repeat_limit = 64;
 inline constexpr unsigned exchange_limit = 64;
 
 /// A general register by its number in ModRM and REX.
-uint64_t general_register(Registers const& registers, unsigned number);
+uint64_t Registers::* general_register(unsigned number);
 
 class Execution {
 public:

@@ -305,6 +305,13 @@ Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, P
     return true;
 }
 
+Result<Pte> exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte value) {
+    Pte former{__atomic_load_n(&slot->v, __ATOMIC_ACQUIRE)};
+    while (!TRY(compare_exchange_entry(domain, slot, level, former, value)))
+        ;
+    return former;
+}
+
 Result<> clear_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable) {
     return replace_mapping(domain, slot, mfn, writable, {});
 }

@@ -36,6 +36,8 @@ Result<> update_leaf(Domain& domain, Pte* slot, Pte value, EntryUpdate how, Doma
 /// nothing changes.
 Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte& expected,
                                     Pte value);
+/// Stores a value whatever is there, which it returns, in one step for whoever else looks.
+Result<Pte> exchange_entry(Domain& domain, Pte* slot, unsigned level, Pte value);
 
 /// Clears an L1 entry if it maps the frame with just these rights. inval.
 Result<> clear_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable);

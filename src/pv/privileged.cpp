@@ -336,6 +336,12 @@ public:
     }
 };
 
+void finish_instruction(Registers& r, uint64_t length) {
+    r.rip += length;
+    r.rflags &= ~rflags::rf;
+    r.vector = 0;
+}
+
 CodeSize code_size(Registers const& r) {
     return r.cs == 0xe023 ? CodeSize::bits32 : CodeSize::bits64;
 }
@@ -365,10 +371,29 @@ bool settle(PvVcpu& v, emulate::Outcome const& outcome) {
     }
 }
 
+/// Linux reads the other base of GS whenever it switches processes: without the emulator.
+[[gnu::noinline]] bool read_msr_plainly(PvVcpu& v, PrivilegedEnvironment& environment) {
+    Registers& r = v.registers();
+    if (code_size(r) != CodeSize::bits64 || (r.rflags & rflags::tf))
+        return false;
+    auto const value = environment.read_msr(static_cast<uint32_t>(r.rcx));
+    if (!value)
+        return false; // nothing has happened, and the emulator finds the same
+    r.rax = static_cast<uint32_t>(*value);
+    r.rdx = *value >> 32;
+    constexpr uint64_t length = 2;
+    finish_instruction(r, length);
+    return true;
+}
 } // namespace
 
 bool emulate_privileged(PvVcpu& v) {
     PrivilegedEnvironment environment{v};
+    constexpr uint16_t rdmsr = 0x320f;
+    uint64_t bytes;
+    if (GuestPointer<uint64_t>{v.registers().rip}.read_to(bytes) &&
+        static_cast<uint16_t>(bytes) == rdmsr && read_msr_plainly(v, environment))
+        return true;
     return settle(v, emulate::run(v.registers(), code_size(v.registers()), environment,
                                   {.memory = false, .port = true, .privileged = true}));
 }
@@ -382,14 +407,18 @@ bool store_entry(PvVcpu& v, uint64_t address, Mfn table) {
         !GuestPointer<uint64_t>{r.rip}.read_to(bytes))
         return false;
     auto const store = emulate::plain_store(bytes, r);
-    if (!store || store->address != address ||
-        !update_leaf(v.domain,
-                     direct<Pte>(PhysicalAddress{address_of(table).raw() + (address & page_mask)}),
-                     {store->value}, EntryUpdate::replace, v.domain.id))
+    if (!store || store->address != address)
         return false;
-    r.rip += store->length;
-    r.rflags &= ~rflags::rf;
-    r.vector = 0;
+    Pte* const slot = direct<Pte>(PhysicalAddress{address_of(table).raw() + (address & page_mask)});
+    if (store->exchanged) {
+        auto const former = exchange_entry(v.domain, slot, 1, {store->value});
+        if (!former)
+            return false;
+        r.*store->exchanged = former->v;
+    } else if (!update_leaf(v.domain, slot, {store->value}, EntryUpdate::replace, v.domain.id)) {
+        return false;
+    }
+    finish_instruction(r, store->length);
     return true;
 }
 } // namespace

@@ -1,6 +1,7 @@
 """What people do with guests, as tests do it: a guest's configuration, its console, and what the toolstack says of it."""
-import itertools
 import re
+
+from toolstack import hear, heard, in_guest, listen  # noqa: F401 (for those who use this)
 
 GUEST = """
 name = "{name}"
@@ -30,37 +31,6 @@ def create(dom0, name, **options):
     listen(dom0, name)
     heard(dom0, name, "guest: up")
     heard(dom0, name, "guest:/# ")
-
-
-def hear(dom0, name):
-    """Hears a guest's console from now on. Straight from the daemon's terminal: xl console takes no input from anything but a terminal of its own."""
-    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; (cat $tty >>/tmp/{name}.out 2>/dev/null &)")
-
-
-def listen(dom0, name):
-    """Lets a paused guest run, and hears its console from there on."""
-    dom0.check(f"rm -f /tmp/{name}.out")
-    hear(dom0, name)
-    dom0.check(f"xl unpause {name}")
-
-
-def heard(dom0, name, what, seconds=120, since="guest: up"):
-    """Waits until a guest's console has said so; what it said since then."""
-    status, _ = dom0.run(f"timeout {seconds} sh -c 'until grep -qF \"{what}\" /tmp/{name}.out; do sleep 0.2; done'", timeout=seconds + 30)
-    said = dom0.check(f"tr -d '\\r' </tmp/{name}.out | sed -n '/{since}/,$p' | tail -n 100 | sed 's/^/  /'")
-    assert status == 0, said
-    return said
-
-
-MARKS = itertools.count(1)
-
-
-def in_guest(dom0, name, command, seconds=60):
-    """The output of a command, typed on a guest's console."""
-    number = next(MARKS)
-    # The quotes keep what is typed apart from what is printed.
-    dom0.check(f"echo 'echo begin\"\"-{number}-; {command}; echo end\"\"-{number}-' >/tmp/{name}.tty")
-    return heard(dom0, name, f"end-{number}-", seconds, since=f"begin-{number}-")
 
 
 def domains(dom0):

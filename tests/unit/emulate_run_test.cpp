@@ -520,12 +520,13 @@ TEST_F(EmulateTest, ThirtyTwoBitCodeHasSegments) {
 /// Every instruction that plain_store() takes for one does what it says, by the emulator.
 TEST(PlainStore, AgreesWithTheEmulator) {
     std::mt19937_64 random{1};
-    unsigned stores = 0, immediates = 0;
+    unsigned stores = 0, immediates = 0, exchanges = 0;
+    constexpr uint64_t opcodes[] = {0x8900, 0xc700, 0x8700};
     for (unsigned n = 0; n < 200'000; ++n) {
         uint64_t bytes = random();
         if (n % 2) // mostly what it looks for
             bytes = (bytes & ~uint64_t{0xffff}) | (0x40 | (random() & 0xf)) |
-                    (random() % 2 ? 0x8900 : 0xc700);
+                    opcodes[random() % std::size(opcodes)];
         if (n % 4 == 3) // and with a displacement that reaches
             bytes &= 0x0000'001f'ffff'ffff;
         Registers registers{};
@@ -543,14 +544,19 @@ TEST(PlainStore, AgreesWithTheEmulator) {
         std::memcpy(machine.code.data(), &bytes, sizeof bytes);
         std::vector<std::byte> expected = machine.data;
         std::memcpy(expected.data() + (store->address - data_start), &store->value, 8);
+        Registers after = registers;
+        if (store->exchanged)
+            after.*store->exchanged = machine.peek<uint64_t>(store->address);
+        after.rip += store->length;
         auto const outcome = run(registers, CodeSize::bits64, machine, {.memory = true});
         ASSERT_EQ(outcome.status, Status::done) << std::hex << bytes;
-        ASSERT_EQ(registers.rip, code_start + store->length) << std::hex << bytes;
+        ASSERT_EQ(std::memcmp(&registers, &after, sizeof after), 0) << std::hex << bytes;
         ASSERT_EQ(machine.data, expected) << std::hex << bytes;
-        ++((bytes >> 8 & 0xff) == 0xc7 ? immediates : stores);
+        ++(store->exchanged ? exchanges : (bytes >> 8 & 0xff) == 0xc7 ? immediates : stores);
     }
     EXPECT_GT(stores, 1000u);
     EXPECT_GT(immediates, 300u);
+    EXPECT_GT(exchanges, 1000u);
 }
 
 } // namespace

@@ -5,19 +5,10 @@ import os
 import subprocess
 
 import commands
-from machine import BUILD, ROOT
+from machine import BUILD
 
 IMAGE = os.path.join(BUILD, "hypervisor/hearth.elf64")
 OURS = range(0xFFFF800000000000, 0xFFFF880000000000)
-
-
-def plugin():
-    """Builds it."""
-    source, target = os.path.join(ROOT, "tools/emulator/bounded_work.c"), os.path.join(BUILD, "emulator/bounded_work.so")
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    commands.quietly(["clang-19", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", "-o", target, source],
-                     "bounded-work-plugin", "the plugin's build")
-    return target
 
 
 def watching(path):
@@ -26,7 +17,7 @@ def watching(path):
         os.remove(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     back = Symbols().address("guest_iret")
-    return ["-plugin", f"file={plugin()},out={path},return={back:x}"]
+    return ["-plugin", f"file={commands.plugin('bounded_work')},out={path},return={back:x}"]
 
 
 class Symbols:

@@ -87,6 +87,15 @@ def build(options):
     return 0
 
 
+def plugin(name):
+    """A plugin for QEMU, built."""
+    source, target = os.path.join(ROOT, f"tools/emulator/{name}.c"), os.path.join(BUILD, f"emulator/{name}.so")
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    quietly(["clang-19", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", "-o", target, source],
+            f"plugin-{name}", "the plugin's build")
+    return target
+
+
 def dom0_image():
     setup()
     if subprocess.run([os.path.join(ROOT, "tools/image/build")], stdin=subprocess.DEVNULL).returncode != 0:
@@ -190,6 +199,7 @@ def bench(options):
     import measure
     import measure_fair
     import measure_guests
+    import measure_io
     import measure_linux
     import measure_paths
     import measure_switch
@@ -198,7 +208,7 @@ def bench(options):
         configure_and_build("hypervisor")
         return of_guests[options.what]()
     everything()
-    return {"boot": measure.boot, "create": measure_guests.create, "linux": measure_linux.linux}[options.what]()
+    return {"boot": measure.boot, "create": measure_guests.create, "io": measure_io.io, "linux": measure_linux.linux}[options.what]()
 
 
 # Tests

@@ -81,10 +81,12 @@ def dom0_words(disk, dom0_cmdline):
     return " ".join(word for word in ["console=hvc0", "hearth.shell" if disk == "none" else "", dom0_cmdline] if word)
 
 
-def guests_disk(folder):
-    """The words for a disk with build/guests on it, as an archive that is made in a folder."""
+def guests_disk(folder, more=()):
+    """The words for a disk with build/guests and more files on it, as an archive that is made in a folder."""
     with tarfile.open(folder + "/guests.tar", "w") as archive:
         archive.add(BUILD + "/guests", ".")
+        for path in more:
+            archive.add(path, os.path.basename(path))
     return ["-drive", f"file={folder}/guests.tar,format=raw,if=none,id=guests,readonly=on", "-device", "virtio-blk-pci,drive=guests,serial=guests"]
 
 
@@ -110,9 +112,10 @@ def debian_disks(count):
 class Machine:
     """with Machine(cpus=2) as machine: machine.wait_ready(); status, output = machine.run("nproc")"""
 
-    def __init__(self, log=None, echo=None, guests=False, debian_guests=0, **options):
+    def __init__(self, log=None, echo=None, guests=False, more_guests=(), debian_guests=0, **options):
         self.options = options
         self.guests = guests  # whether there is a disk with the test guests on it
+        self.more_guests = more_guests  # files that are on that disk too
         self.debian_guests = debian_guests  # how many disks there are for Debian as a guest
         self.echo = echo  # called with each piece of serial text
         self.log_path = log
@@ -132,7 +135,7 @@ class Machine:
         if self.options.get("boot") == "uefi":
             self.options["firmware_state"] = shutil.copy(OVMF % "VARS", self.state)
         if self.guests:
-            self.options["extra"] = [*self.options.get("extra", ()), *guests_disk(self.state)]
+            self.options["extra"] = [*self.options.get("extra", ()), *guests_disk(self.state, self.more_guests)]
         self.options["extra"] = [*self.options.get("extra", ()), *debian_disks(self.debian_guests)]
         self.log = open(self.log_path, "w", encoding="utf-8", errors="replace") if self.log_path else None
         return self.launch()

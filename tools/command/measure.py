@@ -13,7 +13,7 @@ import tempfile
 import commands
 import debugger
 import machine
-from machine import BUILD, DOM0
+from machine import BUILD, DOM0, ROOT
 
 PM_TIMER_HZ = 3579545
 XEN_PACKAGE = "xen-hypervisor-4.17-amd64"
@@ -71,6 +71,13 @@ def measure_boot(name, image, kernel):
                        re.findall(r"^\(HEARTH\) (?:\[[^]]*\] )?(.*?) in (\d+) (?:instructions|TSC ticks)", text, re.M)},
         "console_characters": len(text),
     }
+
+
+def static_program(folder, source):
+    """Builds a program that is all of a guest's user land; its name is the source's."""
+    name = os.path.splitext(os.path.basename(source))[0]
+    commands.quietly(["clang-19", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", os.path.join(folder, name), os.path.join(ROOT, source)],
+                     f"bench-{name}", f"the build of {source}")
 
 
 def what_a_guest_says(kind, name, image, timeout, **options):

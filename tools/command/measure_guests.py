@@ -9,6 +9,7 @@ import statistics
 import commands
 import machine
 import measure
+import toolstack
 from machine import BUILD
 
 # Under instruction counting, Linux's clock counts instructions. Says how many its processes executed while a command ran: the time that its
@@ -113,12 +114,7 @@ def kept_at_rest(dom0, name):
 def measure_guests(name, image):
     """Title to the counts of each round, and what a guest at rest costs in KiB."""
     counts = {}
-    with machine.Machine(log=os.path.join(BUILD, f"bench/create-{name}.log"), cpus=1, memory=1536, cmdline="dom0_mem=1024M", image=image,
-                         icount=True, net="none", guests=True, cpu="max,smap=off,rdrand=off",
-                         extra=["-seed", "1", "-rtc", "base=2020-01-01,clock=vm"]) as dom0:
-        dom0.wait_ready(timeout=600)
-        dom0.check("guests prepare", timeout=600)
-        dom0.unpack_guests()
+    with toolstack.counting_domain0(f"create-{name}", image) as dom0:
         dom0.check(f"cat >/tmp/count.c <<'END'\n{COUNT}\nEND\ngcc -O1 -o /tmp/count /tmp/count.c", timeout=300)
         for config, text in [("small", SMALL), ("debian", DEBIAN)]:
             dom0.check(f"cat >/tmp/{config}.cfg <<'END'\n{text}\nEND")

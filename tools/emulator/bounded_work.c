@@ -8,33 +8,16 @@
 //
 // Arguments: return=ADDRESS of the `iretq` that leads to guests (of `sysretq` there is no other); out=FILE, to which a line is appended for each kind of stretch when a longer one is seen:
 //   LENGTH START END SAMPLE...    (addresses in hexadecimal; every 4096 instructions a sample of where it is)
-//
-// The declarations of the plugin interface, version 1, are written down here, since Debian packages no header for it.
+#include "plugin_interface.h"
+
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef uint64_t qemu_plugin_id_t;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, void (*)(unsigned, void *), int, void *);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
-size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
-
-__attribute__((visibility("default"))) int qemu_plugin_version = 1;
-
 enum { MAX_CPUS = 64, MAX_SAMPLES = 32, SAMPLE_EVERY = 4096, MAX_KINDS = 512, WORTH_TELLING = 8192 };
-static const uint64_t hypervisor_start = 0xffff800000000000, hypervisor_end = 0xffff880000000000;
 
 struct block {
     uint64_t address, instructions;
@@ -119,10 +102,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
             if (size == sizeof sti && memcmp(code, sti, size) == 0)
                 b->window = true;
         }
-    qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, 0, b);
+    qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, QEMU_PLUGIN_CB_NO_REGS, b);
 }
 
-__attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv) {
+int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv) {
     (void)info;
     for (int i = 0; i < argc; i++) {
         if (strncmp(argv[i], "out=", 4) == 0)

@@ -101,6 +101,39 @@ void writes_over_borders() {
     clear_all();
 }
 
+/// Xen has bits of its own in entries.
+bool same(uint64_t a, uint64_t b) {
+    constexpr uint64_t frame = 0xf'ffff'ffff'f000;
+    return ((a ^ b) & (frame | present | writable)) == 0;
+}
+
+/// Each gives back what was there, or changes nothing.
+void exchanged_entries() {
+    uint64_t value = 0;
+    auto const exchange = [&](uint64_t with) {
+        value = with;
+        return attempt([&] {
+            asm volatile("xchg %0, (%1)" : "+r"(value) : "r"(table + 4) : "memory");
+        });
+    };
+    exchange(good);
+    EXPECT(value == 0 && same(table[4], good));
+    expect_refused(exchange(evil));
+    EXPECT(value == evil && same(table[4], good));
+    exchange(good | writable);
+    EXPECT(same(value, good) && same(table[4], good | writable));
+    exchange(0);
+    EXPECT(same(value, good | writable) && table[4] == 0);
+    EXPECT_EQUAL(map_writable(after), 0); // no reference is left
+    // The register that says where is the one that gets the former value. What it says maps
+    // nothing.
+    uint64_t const where = value = reinterpret_cast<uint64_t>(table + 4);
+    EXPECT(survives([&] { asm volatile("xchg %0, (%0)" : "+r"(value) : : "memory"); }));
+    EXPECT(value == 0 && table[4] == where);
+    clear_all();
+    expect_sound();
+}
+
 void repeated_strings() {
     uint64_t list[16];
     for (uint64_t& value : list)
@@ -234,6 +267,10 @@ void the_same_entries_at_once() {
             });
             mmu_update(slot_of(table, i), good);
             attempt([=] { static_cast<uint64_t volatile*>(table)[i] = 0; });
+            attempt([=] {
+                uint64_t value = i % 2 ? evil : good;
+                asm volatile("xchg %0, (%1)" : "+r"(value) : "r"(table + i) : "memory");
+            });
         }
     };
     race(300, all, all);
@@ -262,6 +299,7 @@ void a_table_that_comes_and_goes() {
 constexpr Case cases[] = {
     {"bad_entries_by_each_width", "XSA-182 XSA-286", bad_entries_by_each_width},
     {"writes_over_borders", "XSA-123", writes_over_borders},
+    {"exchanged_entries", "XSA-242", exchanged_entries},
     {"repeated_strings", "XSA-123 XSA-45", repeated_strings},
     {"odd_instructions", "XSA-195 XSA-200", odd_instructions},
     {"tables_above_the_lowest", "XSA-182 XSA-185", tables_above_the_lowest},
