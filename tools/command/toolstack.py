@@ -4,17 +4,17 @@ import itertools
 import os
 
 import machine
-from machine import BUILD, DOM0
+from machine import BUILD
 
-KERNEL = "/guests/vmlinux"  # unpacked: to unpack it for each guest takes the toolstack minutes
+KERNEL = "/boot/vmlinux"  # unpacked: to unpack it for each guest takes the toolstack minutes
 MARKS = itertools.count(1)
 
 
 @contextlib.contextmanager
 def counting_domain0(log, image, programs=(), more=(), **options):
-    """Debian as Domain 0 under instruction counting, without hardware whose speed would count, its daemons started. The test guests,
-    the files named as programs and KERNEL are in /guests."""
-    with machine.Machine(log=os.path.join(BUILD, f"bench/{log}.log"), image=image, icount=True, net="none", guests=True, more_guests=[*programs, DOM0 + "/vmlinux"],
+    """Debian as Domain 0 under instruction counting, without hardware whose speed would count, its daemons started. The test guests
+    and the files named as programs are in /guests."""
+    with machine.Machine(log=os.path.join(BUILD, f"bench/{log}.log"), image=image, icount=True, net="none", guests=True, more_guests=programs,
                          extra=["-seed", "1", "-rtc", "base=2020-01-01,clock=vm", *more],
                          **{"cpus": 1, "memory": 1536, "cmdline": "dom0_mem=1024M", "cpu": "max,smap=off,rdrand=off", **options}) as dom0:
         dom0.wait_ready(timeout=900)
