@@ -111,6 +111,8 @@ void switch_address_space(uint64_t cr3, SpaceTag tag) {
     arch::write_cr3(cr3 | index | (keeps ? arch::cr3::no_flush : 0));
 }
 
+void forget_user_space() { this_cpu().space.kept[static_cast<unsigned>(SpaceTag::guest_user)] = 0; }
+
 uint64_t loaded_address_space() { return this_cpu().space.cr3; }
 
 bool is_loaded_anywhere(uint64_t cr3) { return !holders_of(cr3).empty(); }

@@ -21,6 +21,9 @@ void use_space_tags(bool invpcid);
 void load_address_space(uint64_t cr3, SpaceTag tag = SpaceTag::none);
 /// Loads CR3 for the same vCPU's other mode; what the tag has kept of the same tables stays.
 void switch_address_space(uint64_t cr3, SpaceTag tag);
+/// The user mode of the vCPU that runs here has other tables from now on, which may lie where the
+/// old ones lay.
+void forget_user_space();
 uint64_t loaded_address_space();
 /// Whether any CPU has it loaded.
 bool is_loaded_anywhere(uint64_t cr3);

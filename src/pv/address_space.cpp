@@ -47,6 +47,7 @@ Result<> set_user_table(PvVcpu& vcpu, Mfn table) {
     if (table.raw() != 0)
         TRY(get_page_and_type(vcpu.domain, table, PageType::l4));
     replace_root(vcpu.domain, vcpu.user_table, table.raw() != 0 ? table : invalid_mfn);
+    forget_user_space();
     return {};
 }
 
