@@ -74,6 +74,7 @@ SpaceFault resolve_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code) {
     switch (shadow->resolve(vcpu.active_table(), address, error_code & page_fault::write,
                             error_code & page_fault::fetch)) {
     case Shadow::Fault::resolved:
+        (void)renew_guest_view(address);
         return {.resolved = true, .error_code = error_code};
     case Shadow::Fault::not_present:
         return {.resolved = false, .error_code = error_code & ~page_fault::present};
