@@ -226,7 +226,7 @@ Message set_protection(bool& to, std::string_view text) {
 
 Message set_pcid(Options& o, std::string_view text) {
     if (text == "xpti" || text == "no-xpti" || text == "noxpti")
-        return "depends on XPTI, which we lack; the default stands";
+        return "makes no difference with XPTI here; the default stands";
     return set(o.pcid, text);
 }
 
@@ -306,6 +306,20 @@ Message set_defences(Options& o, std::string_view text) {
             result = no_such_part;
     }
     return result;
+}
+
+Message set_isolation(Options& o, std::string_view text) {
+    if (text == "default") {
+        o.defences.isolation.reset();
+        return fine;
+    }
+    if (auto value = boolean(text)) {
+        o.defences.isolation = value;
+        return fine;
+    }
+    if (Part const part = part_of(text); part.name == "dom0" || part.name == "domu")
+        return "all domains are treated alike; the default stands";
+    return malformed;
 }
 
 // The form of each row: name, what may follow '=', help, properties, parser.
@@ -449,6 +463,11 @@ constexpr OptionRow table[] = {
      .help = "Defences against speculative execution",
      .bare = true,
      .parse = set_defences},
+    {.name = "xpti",
+     .form = "BOOLEAN | default",
+     .help = "Run guests with nearly nothing of the hypervisor's mapped",
+     .bare = true,
+     .parse = set_isolation},
     {.name = "iommu",
      .form = "BOOLEAN | [no-]required | [no-]verbose | [no-]intremap, comma-separated",
      .help = "Use of the IOMMU",
@@ -472,7 +491,6 @@ constexpr OptionRow table[] = {
     {.name = "cpufreq", .form = "...", .help = "CPU frequency", .bare = true, .ignored = true},
     {.name = "cpuidle", .form = "...", .help = "CPU idle states", .bare = true, .ignored = true},
     {.name = "max_cstate", .form = "...", .help = "CPU idle states", .ignored = true},
-    {.name = "xpti", .form = "...", .help = "Page-table isolation", .bare = true, .ignored = true},
     {.name = "pv-l1tf", .form = "...", .help = "L1TF mitigation", .bare = true, .ignored = true},
     {.name = "vga", .form = "...", .help = "Text or graphics mode", .ignored = true},
     {.name = "edd", .form = "...", .help = "BIOS disk information", .ignored = true},

@@ -29,6 +29,7 @@
 #include "irq/irq.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
+#include "memory/guest_view.h"
 #include "memory/image.h"
 #include "memory/layout.h"
 #include "memory/own_devices.h"
@@ -425,10 +426,15 @@ void take_defences(Told const& told) {
     ProcessorFacts const facts = processor_facts();
     defences = chosen_defences(facts, told.options.defences);
     apply_defences(defences, true);
+    if (defences.isolation) {
+        if (!isolate_guests())
+            stop("no memory for what guests are to see instead of Hearth");
+        arch::use_airlocks();
+    }
     TextBuffer<128> text;
     describe(text, defences);
     log_info("speculation: defences:{}", text.view());
-    if (Exposure const exposure = exposure_of(facts); exposure.any()) {
+    if (Exposure const exposure = exposure_of(facts, defences); exposure.any()) {
         TextBuffer<128> open;
         describe(open, exposure);
         log_warning("speculation: guests can read what is not theirs by:{}", open.view());

@@ -7,6 +7,7 @@
 #include "cpu/cpu.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
+#include "memory/guest_view.h"
 #include "memory/paging.h"
 #include "memory/stacks.h"
 
@@ -47,7 +48,7 @@ void prepare_trampoline(uint64_t physical_page) {
 bool start_cpu(unsigned id, uint32_t apic_id, uint32_t acpi_id, void (*main)()) {
     auto const stack = allocate_stack();
     auto const interrupts = allocate_frames(2);
-    if (!stack || !interrupts || trampoline_page == 0)
+    if (!stack || !interrupts || !prepare_guest_view(id) || trampoline_page == 0)
         return false;
     Cpu& cpu = cpu_block(id);
     cpu.id = id;

@@ -13,7 +13,7 @@ struct ExceptionFixup {
     uint64_t faulting, resume;
 };
 extern ExceptionFixup const exception_table_start[], exception_table_end[];
-extern char guest_iret[];
+extern char guest_iret[], airlock_iret[];
 void guest_iret_fault(hearth::Registers& fault);
 bool resolve_guest_fault(uint64_t address, uint32_t error_code);
 void hypervisor_exception(hearth::Registers& frame);
@@ -52,7 +52,8 @@ void hypervisor_exception(Registers& frame) {
         frame.rflags &= ~rflags::tf;
         return;
     }
-    if (frame.rip == reinterpret_cast<uint64_t>(guest_iret))
+    if (frame.rip == reinterpret_cast<uint64_t>(guest_iret) ||
+        frame.rip == reinterpret_cast<uint64_t>(airlock_iret))
         return guest_iret_fault(frame);
     if (uint64_t const resume = find_fixup(frame.rip)) {
         // Guest memory that the guest itself would reach: the same instruction again.

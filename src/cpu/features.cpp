@@ -17,6 +17,7 @@ struct CodeSite {
 extern CodeSite const code_sites_start[], code_sites_end[];
 extern char const __x86_indirect_thunk_r11[], retpoline[], retpoline_end[], verw_operand[];
 void fill_return_stack();
+extern char const return_by_sysret[], return_by_iret[], airlock_return[], airlock_return_loaded[];
 }
 
 namespace hearth {
@@ -34,24 +35,25 @@ void patch_code(uint64_t address, std::string_view code) {
     memcpy(direct<char>(image_physical(address)), code.data(), code.size());
 }
 
-void patch_sites(unsigned kind, std::string_view code) {
-    for (auto const* site = code_sites_start; site < code_sites_end; ++site)
-        if (site->kind == kind)
-            patch_code(site->address, code);
+/// Code that ends in the distance to what it refers to.
+void patch_code(uint64_t address, std::string_view opcode, void const* target) {
+    uint64_t const end = address + opcode.size() + sizeof(int32_t);
+    auto const distance = static_cast<int32_t>(reinterpret_cast<uint64_t>(target) - end);
+    char code[8];
+    memcpy(code, opcode.data(), opcode.size());
+    memcpy(code + opcode.size(), &distance, sizeof distance);
+    patch_code(address, {code, opcode.size() + sizeof distance});
 }
 
-/// Code that ends in the distance to what it refers to.
-void patch_sites(unsigned kind, std::string_view opcode, void const* target) {
-    for (auto const* site = code_sites_start; site < code_sites_end; ++site) {
-        if (site->kind != kind)
-            continue;
-        uint64_t const end = site->address + opcode.size() + sizeof(int32_t);
-        auto const distance = static_cast<int32_t>(reinterpret_cast<uint64_t>(target) - end);
-        char code[8];
-        memcpy(code, opcode.data(), opcode.size());
-        memcpy(code + opcode.size(), &distance, sizeof distance);
-        patch_code(site->address, {code, opcode.size() + sizeof distance});
-    }
+template <class... Code>
+void patch_sites(unsigned kind, Code... code) {
+    for (auto const* site = code_sites_start; site < code_sites_end; ++site)
+        if (site->kind == kind)
+            patch_code(site->address, code...);
+}
+
+void patch_jump(char const* from, char const* to) {
+    patch_code(reinterpret_cast<uint64_t>(from), "\xe9", to);
 }
 
 Vendor vendor() {
@@ -128,6 +130,9 @@ void apply_defences(Defences const& d, bool first_cpu) {
         write_msr(msr::efer, read_msr(msr::efer) | automatic_ibrs);
     else if (d.restricted_branches)
         write_msr(msr::spec_ctrl, ibrs | (d.restricted_history ? history_disable : 0));
+    // What is global stays in the TLB when a guest's space is loaded.
+    if (d.isolation)
+        write_cr4(read_cr4() & ~cr4::pge);
     if (!first_cpu)
         return;
     barrier_on_switch = d.barrier_on_switch;
@@ -139,6 +144,10 @@ void apply_defences(Defences const& d, bool first_cpu) {
                     reinterpret_cast<void const*>(fill_return_stack));
     if (d.clear_buffers)
         patch_sites(SITE_CLEAR_BUFFERS, std::string_view{"\x0f\x00\x25", 3}, verw_operand);
+    if (d.isolation) { // also over a VERW, which the airlock has as well
+        patch_jump(return_by_sysret, airlock_return);
+        patch_jump(return_by_iret, airlock_return_loaded);
+    }
 }
 
 void forget_predictions() {

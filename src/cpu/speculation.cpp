@@ -86,6 +86,10 @@ bool leaks_buffers(ProcessorFacts const& f) {
         (c & capability::clears_register_file) && !(c & capability::no_register_file_sampling);
     return mds || taa || stale_data || register_file;
 }
+/// Whether a load that is not allowed gives data for a moment.
+bool has_meltdown(ProcessorFacts const& f) {
+    return f.vendor == Vendor::intel && !(f.arch_capabilities & capability::no_meltdown);
+}
 bool can_clear_buffers(ProcessorFacts const& f) {
     return is_amd(f) ? (f.extended_21_eax & amd::clears_by_verw) != 0
                      : (f.leaf_7_edx & clears_by_verw) != 0;
@@ -117,16 +121,16 @@ Defences defences_of(ProcessorFacts const& f) {
     d.fill_return_stack = !(f.leaf_7_ebx & has_smep);
     d.barrier_on_switch = has_barrier(f);
     d.clear_buffers = leaks_buffers(f) && can_clear_buffers(f);
+    d.isolation = has_meltdown(f);
     return d;
 }
 
-Exposure exposure_of(ProcessorFacts const& f) {
+Exposure exposure_of(ProcessorFacts const& f, Defences const& d) {
     Exposure e;
     if (!speculates(f) || is_in_order(f))
         return e;
-    bool const immune = f.arch_capabilities & capability::no_meltdown;
-    e.meltdown = f.vendor == Vendor::intel && !immune;
-    e.l1_terminal_fault = e.meltdown && !is_atom_without_mds(f);
+    e.meltdown = has_meltdown(f) && !d.isolation;
+    e.l1_terminal_fault = has_meltdown(f) && !is_atom_without_mds(f);
     e.buffers = leaks_buffers(f) && !can_clear_buffers(f);
     // Zen 1 and 2 (AMD-SB-1037).
     e.branch_types = is_amd(f) && (f.family() == 0x17 || f.family() == 0x18) &&
@@ -140,6 +144,7 @@ Defences chosen_defences(ProcessorFacts const& facts, DefenceChoice const& choic
     d.retpolines = choice.retpolines.value_or(d.retpolines);
     d.fill_return_stack = choice.fill_return_stack.value_or(d.fill_return_stack);
     d.clear_buffers = choice.clear_buffers.value_or(d.clear_buffers);
+    d.isolation = choice.isolation.value_or(d.isolation);
     d.barrier_on_switch =
         choice.barrier_on_switch.value_or(d.barrier_on_switch) && has_barrier(facts);
     return d;
@@ -163,9 +168,13 @@ void put_names(TextSink& sink, std::span<Name const> names) {
 } // namespace
 
 void describe(TextSink& sink, Defences const& d) {
-    Name const names[] = {{d.restricted_branches, " IBRS"}, {d.restricted_history, " BHI_DIS_S"},
-                          {d.retpolines, " retpolines"},    {d.fill_return_stack, " return-stack"},
-                          {d.barrier_on_switch, " IBPB"},   {d.clear_buffers, " VERW"}};
+    Name const names[] = {{d.restricted_branches, " IBRS"},
+                          {d.restricted_history, " BHI_DIS_S"},
+                          {d.retpolines, " retpolines"},
+                          {d.fill_return_stack, " return-stack"},
+                          {d.barrier_on_switch, " IBPB"},
+                          {d.clear_buffers, " VERW"},
+                          {d.isolation, " XPTI"}};
     put_names(sink, names);
 }
 

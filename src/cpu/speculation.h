@@ -38,13 +38,14 @@ struct Defences {
     bool fill_return_stack = false;   ///< at every entry from a guest
     bool barrier_on_switch = false;   ///< IBPB, and a filled return stack, between domains
     bool clear_buffers = false;       ///< VERW on every way to a guest
+    bool isolation = false;           ///< guests run with nearly nothing of Hearth's mapped (XPTI)
     bool operator==(Defences const&) const = default;
 };
 Defences defences_of(ProcessorFacts const& facts);
 
 /// What guests can do all the same, since Hearth, or the microcode, has nothing against it.
 struct Exposure {
-    bool meltdown = false;          ///< read all that is mapped
+    bool meltdown = false;          ///< read all that is mapped, since all is
     bool l1_terminal_fault = false; ///< read what is in the first-level cache
     bool buffers = false;           ///< MDS and its kin, by microcode that does not clear
     bool branch_types = false;      ///< Retbleed: returns that are predicted as other branches
@@ -52,12 +53,12 @@ struct Exposure {
     bool operator==(Exposure const&) const = default;
     [[nodiscard]] bool any() const { return *this != Exposure{}; }
 };
-Exposure exposure_of(ProcessorFacts const& facts);
+Exposure exposure_of(ProcessorFacts const& facts, Defences const& defences);
 
 /// What the command line asks for instead; unset: as the processor needs.
 struct DefenceChoice {
     std::optional<bool> all{}, retpolines{}, fill_return_stack{}, clear_buffers{},
-        barrier_on_switch{};
+        barrier_on_switch{}, isolation{};
 };
 /// A defence that the processor has no means for stays off, whatever is asked.
 Defences chosen_defences(ProcessorFacts const& facts, DefenceChoice const& choice);

@@ -7,10 +7,10 @@
 namespace hearth {
 
 /// What a CPU's translations are tagged with, where the processor can: a guest's kernel and its
-/// user processes have a tag each. The numbers are the processor's PCIDs. (Intel SDM vol. 3A,
-/// 4.10.1)
-enum class SpaceTag : uint8_t { none = 0, guest_kernel = 1, guest_user = 2 };
-inline constexpr unsigned space_tags = 3;
+/// user processes have a tag each, and one more each for what they see themselves, where that is
+/// another space. The numbers are the processor's PCIDs. (Intel SDM vol. 3A, 4.10.1)
+enum class SpaceTag : uint8_t { none, guest_kernel, guest_user, kernel_view, user_view };
+inline constexpr unsigned space_tags = 5;
 
 /// Written by its CPU; others look at `clock` and `cr3`.
 struct alignas(64) LoadedSpace {

@@ -175,15 +175,21 @@ void unmap_hypervisor_page(uint64_t address) {
         **entry = Pte{};
 }
 
-Pte hypervisor_translation(uint64_t address) {
+namespace {
+/// The entry of the lowest level that there is, down to `last`.
+Pte find_entry(uint64_t address, unsigned last) {
     Pte entry = direct<Pte>(idle_l4)[table_index(address, 4)];
-    for (unsigned level = 3; level >= 1; --level) {
+    for (unsigned level = 3; level >= last; --level) {
         if (!entry.present() || (level < 3 && entry.large()))
             return entry;
         entry = direct<Pte>(entry.mfn())[table_index(address, level)];
     }
     return entry;
 }
+} // namespace
+
+Pte hypervisor_translation(uint64_t address) { return find_entry(address, 1); }
+Mfn hypervisor_l1_table(uint64_t address) { return find_entry(address, 2).mfn(); }
 
 unsigned physical_address_bits() {
     return arch::cpuid(0x80000000).eax >= 0x80000008 ? arch::cpuid(0x80000008).eax & 0xff : 36;

@@ -42,6 +42,8 @@ Result<> map_hypervisor_page(uint64_t address, Mfn mfn, uint64_t flags);
 void unmap_hypervisor_page(uint64_t address);
 /// Where the entry for `address` leads; not present when nowhere.
 Pte hypervisor_translation(uint64_t address);
+/// The L1 table that maps a page of Hearth's.
+Mfn hypervisor_l1_table(uint64_t address);
 /// How many bits of a physical address the processor knows.
 unsigned physical_address_bits();
 /// Maps device registers, uncached, for good. inval: where memory lies, or no address of this

@@ -3,6 +3,7 @@
 #include "arch/intrinsics.h"
 #include "base/lock.h"
 #include "cpu/cpu.h"
+#include "memory/guest_view.h"
 #include "memory/paging.h"
 
 #include <utility>
@@ -12,6 +13,7 @@ namespace {
 
 constinit std::atomic<uint64_t> stale_clock{1};
 
+constinit bool space_tags_in_use = false;
 constinit bool invalidates_by_tag = false;
 
 /// One request at a time: which CPUs have yet to serve it, and what it asks.
@@ -68,32 +70,46 @@ void flush_on(CpuMask cpus, Flush const& what) {
 
 uint64_t stale_from_now() { return stale_clock.fetch_add(1, std::memory_order_acq_rel); }
 
-constinit bool space_tags_in_use = false;
+constinit bool spaces_are_kept = false;
 
 void use_space_tags(bool invpcid) {
-    space_tags_in_use = true;
+    spaces_are_kept = space_tags_in_use = true;
     invalidates_by_tag = invpcid;
 }
 
 namespace {
+uint64_t tagged(uint64_t cr3, SpaceTag tag, bool keeps) {
+    if (!space_tags_in_use)
+        return cr3;
+    return cr3 | static_cast<uint64_t>(tag) | (keeps ? arch::cr3::no_flush : 0);
+}
+
+/// Whether the tag last stood for the same space, and nothing of that was dropped since.
+bool keep(LoadedSpace& mine, SpaceTag tag, uint64_t cr3) {
+    return std::exchange(mine.kept[static_cast<unsigned>(tag)], cr3) == cr3;
+}
+bool is_kept(LoadedSpace const& mine, SpaceTag tag) {
+    return mine.kept[static_cast<unsigned>(tag)] != 0;
+}
+void drop(LoadedSpace& mine, SpaceTag tag) { mine.kept[static_cast<unsigned>(tag)] = 0; }
+
 /// Drops all of this CPU's translations with the tag that is loaded.
-void load_afresh(LoadedSpace& mine, uint64_t cr3, unsigned tag = 0) {
+void load_afresh(LoadedSpace& mine, uint64_t cr3, SpaceTag tag = SpaceTag::none) {
     uint64_t const now = stale_clock.load(std::memory_order_acquire);
     std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
-    arch::write_cr3(cr3 | tag);
+    arch::write_cr3(tagged(cr3, tag, false));
     mine.clock.store(now, std::memory_order_release);
 }
 
 void load(LoadedSpace& mine, uint64_t cr3, SpaceTag tag) {
-    if (!space_tags_in_use)
+    if (!spaces_are_kept)
         return load_afresh(mine, cr3);
     // What other tags have is not dropped now, but before it can be used again.
     for (uint64_t& kept : mine.kept)
         kept = 0;
-    auto const index = static_cast<unsigned>(tag);
-    mine.kept[index] = cr3;
+    (void)keep(mine, tag, cr3);
     mine.tag = tag;
-    load_afresh(mine, cr3, index);
+    load_afresh(mine, cr3, tag);
 }
 } // namespace
 
@@ -101,14 +117,19 @@ void load_address_space(uint64_t cr3, SpaceTag tag) { load(this_cpu().space, cr3
 
 void switch_address_space(uint64_t cr3, SpaceTag tag) {
     LoadedSpace& mine = this_cpu().space;
-    if (!space_tags_in_use)
+    if (!spaces_are_kept)
         return load_afresh(mine, cr3);
-    auto const index = static_cast<unsigned>(tag);
-    bool const keeps = std::exchange(mine.kept[index], cr3) == cr3;
+    bool const keeps = keep(mine, tag, cr3);
     std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
     mine.tag = tag;
     // The clock stands: the other tag's translations are as old as they were.
-    arch::write_cr3(cr3 | index | (keeps ? arch::cr3::no_flush : 0));
+    arch::write_cr3(tagged(cr3, tag, keeps));
+}
+
+void forget_user_space() {
+    LoadedSpace& mine = this_cpu().space;
+    drop(mine, SpaceTag::guest_user);
+    drop(mine, SpaceTag::user_view);
 }
 
 uint64_t loaded_address_space() { return this_cpu().space.cr3; }
@@ -122,16 +143,56 @@ void evict_address_space(uint64_t cr3) {
         flush_on(holders, {FlushKind::evict, cr3});
 }
 
-void flush_page_of_other_tags(uint64_t address) {
+void flush_page_of_other_spaces(uint64_t address) {
     LoadedSpace& mine = this_cpu().space;
-    for (unsigned tag = 1; tag < space_tags; ++tag) {
-        if (mine.kept[tag] == 0 || tag == static_cast<unsigned>(mine.tag))
+    for (SpaceTag const tag : {SpaceTag::guest_kernel, SpaceTag::guest_user}) {
+        if (!is_kept(mine, tag) || tag == mine.tag)
             continue;
         if (invalidates_by_tag)
-            arch::invalidate_page_of(tag, address);
+            arch::invalidate_page_of(static_cast<unsigned>(tag), address);
         else
-            mine.kept[tag] = 0;
+            drop(mine, tag);
     }
+    // INVLPG drops entries of the tables above the page, too, and there the copies are.
+    drop(mine, SpaceTag::kernel_view);
+    drop(mine, SpaceTag::user_view);
+}
+
+namespace {
+/// The guest's own view of the space that is loaded.
+SpaceTag view_of(LoadedSpace const& mine) {
+    return mine.tag == SpaceTag::guest_user ? SpaceTag::user_view : SpaceTag::kernel_view;
+}
+unsigned mode_of(SpaceTag view) {
+    return view == SpaceTag::user_view ? GuestView::for_user : GuestView::for_kernel;
+}
+} // namespace
+
+uint64_t cr3_for_guest() {
+    Cpu& cpu = this_cpu();
+    GuestView const& view = guest_view(cpu.id);
+    SpaceTag const tag = view_of(cpu.space);
+    bool const keeps = keep(cpu.space, tag, cpu.space.cr3);
+    if (!keeps)
+        view.copy(mode_of(tag), frame_of(PhysicalAddress{cpu.space.cr3}));
+    return tagged(address_of(view.root(mode_of(tag))).raw(), tag, keeps);
+}
+
+uint64_t cr3_for_hearth() {
+    LoadedSpace const& mine = this_cpu().space;
+    return tagged(mine.cr3, mine.tag, mine.tag != SpaceTag::none);
+}
+
+bool renew_guest_view(uint64_t address) {
+    if (!guests_are_isolated())
+        return false;
+    Cpu& cpu = this_cpu();
+    SpaceTag const tag = view_of(cpu.space);
+    if (!guest_view(cpu.id).differs(mode_of(tag), frame_of(PhysicalAddress{cpu.space.cr3}),
+                                    address))
+        return false;
+    drop(cpu.space, tag);
+    return true;
 }
 
 void flush_local_tlb() {

@@ -2,6 +2,9 @@
 //
 // Guests' translations are never global, so a load of CR3 drops them all, but for a switch between
 // the two modes of one vCPU where the processor can tell their translations apart by tags (PCID).
+// Where guests run in spaces of their own (guest_view.h), these have tags as well, and with or
+// without tags what a switch keeps is the copies that they are made of.
+//
 // The clock ticks when a frame loses its type or owner; a CPU that has dropped everything since
 // then cannot hold a stale translation of it.
 #pragma once
@@ -21,6 +24,9 @@ void use_space_tags(bool invpcid);
 void load_address_space(uint64_t cr3, SpaceTag tag = SpaceTag::none);
 /// Loads CR3 for the same vCPU's other mode; what the tag has kept of the same tables stays.
 void switch_address_space(uint64_t cr3, SpaceTag tag);
+/// The user mode of the vCPU that runs here has other tables from now on, which may lie where the
+/// old ones lay.
+void forget_user_space();
 uint64_t loaded_address_space();
 uint64_t address_space_loaded_on(unsigned cpu);
 /// Before a top-level table goes: an idle CPU may still have it loaded, for the vCPU that it ran
@@ -28,15 +34,22 @@ uint64_t address_space_loaded_on(unsigned cpu);
 void evict_address_space(uint64_t cr3);
 /// Drops this CPU's translations of guest memory.
 void flush_local_tlb();
-/// Whether use_space_tags() was called.
-extern bool space_tags_in_use;
-/// What INVLPG leaves: translations of one address under the tag that is not loaded.
-void flush_page_of_other_tags(uint64_t address);
+/// Whether anything is kept of spaces that are not loaded: with tags, and with views.
+extern bool spaces_are_kept;
+/// What INVLPG leaves: translations of one address in spaces that are not loaded.
+void flush_page_of_other_spaces(uint64_t address);
 inline void flush_local_page(uint64_t address) {
     arch::invalidate_page(address);
-    if (space_tags_in_use) [[unlikely]]
-        flush_page_of_other_tags(address);
+    if (spaces_are_kept) [[unlikely]]
+        flush_page_of_other_spaces(address);
 }
+/// With views: what to load for the guest whose space this CPU has loaded, now, and for Hearth when
+/// the guest is left.
+uint64_t cr3_for_guest();
+uint64_t cr3_for_hearth();
+/// After a guest's fault: whether its space has other tables there than it was seen with. The guest
+/// tries again, and sees them.
+bool renew_guest_view(uint64_t address);
 /// Makes sure that none of `cpus` holds translations that became stale at `stamp`.
 void flush_stale_translations(uint64_t stamp, CpuMask cpus);
 /// Drops all guest translations, or those of one address, on `cpus`; returns when done.

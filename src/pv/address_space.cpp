@@ -47,6 +47,7 @@ Result<> set_user_table(PvVcpu& vcpu, Mfn table) {
     if (table.raw() != 0)
         TRY(get_page_and_type(vcpu.domain, table, PageType::l4));
     replace_root(vcpu.domain, vcpu.user_table, table.raw() != 0 ? table : invalid_mfn);
+    forget_user_space();
     return {};
 }
 
@@ -73,6 +74,7 @@ SpaceFault resolve_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code) {
     switch (shadow->resolve(vcpu.active_table(), address, error_code & page_fault::write,
                             error_code & page_fault::fetch)) {
     case Shadow::Fault::resolved:
+        (void)renew_guest_view(address);
         return {.resolved = true, .error_code = error_code};
     case Shadow::Fault::not_present:
         return {.resolved = false, .error_code = error_code & ~page_fault::present};

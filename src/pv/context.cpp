@@ -129,6 +129,7 @@ void PvVcpu::switch_in() {
         domain.dirty_cpus.fetch_or(CpuMask::of(cpu_number).bits);
         space_owner[cpu_number] = &domain;
         forget_predictions();
+        arch::empty_airlock(cpu_number);
     }
     bool const still_here = loaded[cpu_number] == this && loaded_on == static_cast<int>(cpu_number);
     // Left loaded while the CPU was idle, unless it had to be given up meanwhile.

@@ -5,6 +5,7 @@
 #include "domain/guest_memory.h"
 #include "memory/address_slots.h"
 #include "memory/direct_map.h"
+#include "memory/guest_view.h"
 #include "memory/image.h"
 #include "memory/paging.h"
 #include "memory/tlb.h"
@@ -16,7 +17,9 @@
 namespace hearth::pv {
 namespace {
 
-constinit AddressSlots windows{layout::descriptor_windows, window_size};
+// Each has an L1 table of its own, so that a guest can be shown no other (memory/guest_view.h).
+constexpr uint64_t window_stride = entries_per_table * page_size;
+constinit AddressSlots windows{layout::descriptor_windows, window_stride};
 // Writable, since the processor sets accessed bits; never global, since vCPUs of one CPU come and
 // go.
 constexpr uint64_t window_flags = mapping::data & ~pte::global;
@@ -132,6 +135,8 @@ bool map_ldt_page(PvVcpu& vcpu, uint64_t offset) {
 }
 
 void load_descriptor_tables(PvVcpu const& vcpu) {
+    if (guests_are_isolated())
+        guest_view(vcpu.cpu()).show_window(vcpu.window);
     arch::load_ldt(vcpu.cpu(), vcpu.window + ldt_offset, vcpu.ldt_entries);
     arch::load_gdt_window(vcpu.window);
 }

@@ -7,6 +7,7 @@
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
 #include "memory/layout.h"
+#include "memory/tlb.h"
 #include "pv/address_space.h"
 #include "pv/bounce.h"
 #include "pv/descriptor_tables.h"
@@ -51,6 +52,8 @@ namespace {
     if ((fault.error_code & write_to_present) == write_to_present && v.kernel_mode &&
         v.domain.assists(abi::VmAssist::writable_pagetables) &&
         emulate_page_table_write(v, address))
+        return;
+    if (renew_guest_view(address))
         return;
     deliver_page_fault(v, address, fault.error_code);
 }

@@ -56,6 +56,14 @@ def test_attacks_on_the_other_vendors_processor():
 
 
 @pytest.mark.hearth_only
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+@pytest.mark.parametrize("name", CLASSES)
+def test_attacks_in_isolation(name, cpus):
+    check(name, cpus, options="xpti=yes")
+
+
+@pytest.mark.hearth_only
+@pytest.mark.parametrize("isolation", ["yes", "no"])
 @pytest.mark.parametrize("name", ["entry", "cpu"])
-def test_attacks_with_every_patch_of_the_entry_paths(name):
-    check(name, 2, options="spec-ctrl=bti-thunk=retpoline,rsb,verw")
+def test_attacks_with_every_patch_of_the_entry_paths(name, isolation):
+    check(name, 2, options=f"spec-ctrl=bti-thunk=retpoline,rsb,verw xpti={isolation}")

@@ -1,12 +1,13 @@
 """What the options on Hearth's command line do, each in the quickest boot."""
 import contextlib
 import re
+import struct
 import tempfile
 
 import debugger
 import pytest
 from bounded_work import Symbols
-from conftest import new_machine
+from conftest import complaints, new_machine
 
 pytestmark = pytest.mark.hearth_only
 JUMP_TO_ITSELF = b"\xeb\xfe"
@@ -106,6 +107,60 @@ def test_no_defences():
         stopped = stop()
         assert stopped.read(Symbols().address("__x86_indirect_thunk_r11"), 3) == b"\x41\xff\xe3"
         stopped.let_go()
+
+
+WINDOWS, AIRLOCKS, PAGE = 0xFFFF820000000000, 0xFFFF828000400000, 0x1000
+
+
+def mapped_of_hearth(stopped, table, level=4, base=0xFFFF000000000000):
+    """Which pages of Hearth's part, the M2P aside, the tables below a physical address map: their size, and the entry."""
+    found = {}
+    for index, entry in enumerate(struct.unpack("<512Q", stopped.read_physical(table, PAGE))):
+        address, below = base + (index << 3 + 9 * level), entry & 0x000FFFFFFFFFF000
+        if not entry & 1 or (level == 4 and not 257 <= index < 272):
+            continue
+        if level == 1 or entry & 0x80:
+            found[address] = (8 << 9 * level, entry)
+        else:
+            found |= mapped_of_hearth(stopped, below, level - 1, address)
+    return found
+
+
+def check_isolation(stopped, cpu):
+    pages = mapped_of_hearth(stopped, stopped.register("3") & ~(PAGE - 1))
+    assert all(size == PAGE and not entry & 4 for size, entry in pages.values()), "small, and not for the guest's own use"
+    text, airlock = Symbols().address("airlock_text_start"), AIRLOCKS + cpu * PAGE
+    windows = {address for address in pages if WINDOWS <= address < WINDOWS + 2**39}
+    assert 1 <= len(windows) <= 32 and max(windows) - min(windows) < 32 * PAGE, "one vCPU's descriptors"
+    rest = pages.keys() - windows - {text + i * PAGE for i in range(4)} - {airlock}
+    assert airlock in pages and len(rest) == 5, "the IDT and four pages of TSSs beside them"
+    assert all(text < address < text + 2**20 for address in rest), "in the image"
+    return True
+
+
+def looks_at_a_guest(stopped, cpu):
+    stopped.monitor(f"cpu {cpu}")
+    return "CPL=3" in stopped.monitor("info registers")
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_isolation(cpus):
+    """Domain 0 works, and on no CPU does it run with more of Hearth mapped than an entry needs."""
+    with stoppable("xpti=yes", cpus) as (dom0, stop):
+        assert re.search(r"speculation: defences:.* XPTI$", dom0.text, re.M)
+        dom0.check("i=0; while [ $i -lt 50 ]; do cat /proc/uptime >/dev/null; i=$((i + 1)); done")
+        dom0.check("for i in 1 2; do while :; do :; done & echo $! >>/busy; done")
+        looked_at = set()
+        for _ in range(50):
+            stopped = stop()
+            looked_at |= {cpu for cpu in range(cpus) if looks_at_a_guest(stopped, cpu) and check_isolation(stopped, cpu)}
+            stopped.let_go()
+            if len(looked_at) == cpus:
+                break
+        assert len(looked_at) == cpus
+        dom0.check("kill $(cat /busy)")
+        assert not complaints(dom0)
+        assert dom0.poweroff() == 0
 
 
 def send_nmi(stop):

@@ -167,6 +167,12 @@ TEST(CommandLine, DefencesAgainstSpeculation) {
     EXPECT_EQ(defences("spec-ctrl=no-rsb").fill_return_stack, false);
     EXPECT_EQ(defences("spec-ctrl=md-clear=yes").clear_buffers, true);
     EXPECT_EQ(defences("spec-ctrl=ibpb=off").barrier_on_switch, false);
+    EXPECT_EQ(defences("spec-ctrl=no").isolation, std::nullopt);
+    EXPECT_EQ(defences("xpti").isolation, true);
+    EXPECT_EQ(defences("no-xpti").isolation, false);
+    EXPECT_EQ(defences("xpti=no xpti=default").isolation, std::nullopt);
+    for (auto const* const unknown : {"xpti=dom0=no", "xpti=no-domu", "xpti=perhaps", "xpti="})
+        EXPECT_EQ(warnings(unknown).size(), 1u) << unknown;
     EXPECT_EQ(warnings("spec-ctrl=l1d-flush").size(), 1u);
     EXPECT_EQ(warnings("spec-ctrl=rsb=perhaps").size(), 1u);
     EXPECT_EQ(warnings("spec-ctrl=bti-thunk=prayer").size(), 1u);

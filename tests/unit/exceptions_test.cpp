@@ -11,7 +11,7 @@ extern "C" {
 void hypervisor_exception(hearth::Registers& frame);
 void paranoid_exception(hearth::Registers& frame);
 hearth::Registers* move_to_entry_stack(hearth::Registers const& frame);
-extern char const guest_iret[], guest_read[], guest_read_failed[];
+extern char const guest_iret[], airlock_iret[], guest_read[], guest_read_failed[];
 }
 
 namespace hearth::test {
@@ -35,14 +35,14 @@ protected:
 
     /// The guest's general registers were loaded already, and are in the fault's frame. It goes on
     /// in the guest from there.
-    void fault_on_the_way_back() {
-        guest_steps()[&guest.vcpu().registers()] = [](Registers& r) {
+    void fault_on_the_way_back(char const* instruction = guest_iret) {
+        guest_steps()[&guest.vcpu().registers()] = [=](Registers& r) {
             r.rip = 0x5000;
             r.cs = 0xe033;
             r.ss = 0x1233;
             r.rsp = Guest::argument_address + page_size;
             r.rflags = rflags::fixed | rflags::interrupts;
-            Registers frame = met(Vector::general_protection, address(guest_iret), 0x1230);
+            Registers frame = met(Vector::general_protection, address(instruction), 0x1230);
             frame.rax = 0xabcd;
             frame.rcx = 0xcccc;
             hypervisor_exception(frame);
@@ -114,14 +114,16 @@ TEST_F(Exceptions, AWayBackThatFaultsIsTheGuestsFailsafe) {
     constexpr uint64_t failsafe = 0x40000;
     ASSERT_EQ(guest.hypercall(abi::Hypercall::set_callbacks, 0x30000, failsafe, 0x20000), 0);
     Registers& r = guest.vcpu().registers();
-    fault_on_the_way_back();
-    EXPECT_EQ(r.rip, failsafe);
-    EXPECT_EQ(r.rax, 0xabcdu);
-    auto const* const pushed =
-        &guest.argument<uint64_t>(r.rsp - Guest::argument_address); // rcx, r11, ds, es, fs, gs
-    EXPECT_EQ(pushed[0], 0xccccu);
-    EXPECT_EQ(pushed[6], 0x5000u) << "where it was to go on";
-    EXPECT_EQ(pushed[10], 0x1233u);
+    for (char const* const instruction : {guest_iret, airlock_iret}) {
+        fault_on_the_way_back(instruction);
+        EXPECT_EQ(r.rip, failsafe);
+        EXPECT_EQ(r.rax, 0xabcdu);
+        auto const* const pushed =
+            &guest.argument<uint64_t>(r.rsp - Guest::argument_address); // rcx, r11, ds, es, fs, gs
+        EXPECT_EQ(pushed[0], 0xccccu);
+        EXPECT_EQ(pushed[6], 0x5000u) << "where it was to go on";
+        EXPECT_EQ(pushed[10], 0x1233u);
+    }
     EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::running);
 }
 

@@ -12,7 +12,8 @@
 
 extern "C" {
 extern char const clac_site[], stac_site[], fill_return_stack_site[], clear_buffers_site[],
-    __x86_indirect_thunk_r11[], retpoline[], retpoline_end[], verw_operand[];
+    __x86_indirect_thunk_r11[], retpoline[], retpoline_end[], verw_operand[], return_by_sysret[],
+    return_by_iret[], airlock_return[], airlock_return_loaded[];
 void fill_return_stack();
 }
 
@@ -176,11 +177,29 @@ TEST_F(Features, DefencesAreWrittenWhereTheyBelong) {
     EXPECT_TRUE(is_untouched(clac_site));
 }
 
+TEST_F(Features, IsolationLeadsTheWaysOutThroughTheAirlock) {
+    state().cr4 |= cr4::pge;
+    uint64_t const before = state().cr4;
+    apply_defences({.clear_buffers = true, .isolation = true}, false);
+    EXPECT_EQ(state().cr4, before & ~cr4::pge) << "Hearth's own translations do not stay";
+    EXPECT_TRUE(is_untouched(return_by_sysret));
+    apply_defences({.clear_buffers = true, .isolation = true}, true);
+    using Way = std::pair<char const*, char const*>;
+    for (auto const& [from, to] :
+         {Way{return_by_sysret, airlock_return}, Way{return_by_iret, airlock_return_loaded}}) {
+        EXPECT_EQ(bytes_at(from, 1), "\xe9");
+        EXPECT_EQ(target(from, 1), reinterpret_cast<uint64_t>(to));
+    }
+    EXPECT_EQ(bytes_at(clear_buffers_site, 3), std::string("\x0f\x00\x25", 3));
+}
+
 TEST_F(Features, NoDefenceIsWrittenThatIsNotAskedFor) {
     apply_defences({.barrier_on_switch = true}, true);
-    for (char const* const place : {clac_site, stac_site, fill_return_stack_site,
-                                    clear_buffers_site, __x86_indirect_thunk_r11})
+    for (char const* const place :
+         {clac_site, stac_site, fill_return_stack_site, clear_buffers_site,
+          __x86_indirect_thunk_r11, return_by_sysret, return_by_iret})
         EXPECT_TRUE(is_untouched(place));
+    EXPECT_TRUE(state().cr4 & cr4::pge);
     EXPECT_EQ(state().msrs[msr::spec_ctrl], 0u);
     EXPECT_EQ(state().msrs[msr::efer], 0u);
 }

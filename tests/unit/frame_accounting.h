@@ -202,7 +202,7 @@ class TlbModel {
         std::set<Mfn> writable;
         std::set<Mfn> reachable;
     };
-    static constexpr unsigned tags = 4;
+    static constexpr unsigned tags = 8;
     Cached cached_[machine_cpus][tags];
 
     static void collect(Cached& c, Mfn table, unsigned level) {

@@ -12,8 +12,10 @@ uint64_t setting(char const* name, uint64_t otherwise) {
     return text ? strtoull(text, nullptr, 0) : otherwise;
 }
 
-void run_seed(uint64_t seed, unsigned operations, unsigned vcpus) {
+void run_seed(uint64_t seed, unsigned operations, unsigned vcpus, bool isolated = false) {
     RandomGuest guest{seed, vcpus};
+    if (isolated)
+        guest.isolate();
     ASSERT_EQ(guest.check(), "") << "before anything was done";
     for (unsigned i = 0; i < operations; ++i) {
         std::string const problem = guest.step();
@@ -41,6 +43,17 @@ TEST(PageTableModel, NothingStaleIsKeptUnderATag) {
         for (uint64_t seed = 201; seed <= 200 + setting("HEARTH_RUNS", 6) && !HasFatalFailure();
              ++seed)
             run_seed(seed, 2000, 1);
+    }
+}
+
+TEST(PageTableModel, NothingStaleIsShownToAGuest) {
+    boot_machine();
+    for (bool const by_tag : {false, true}) {
+        if (by_tag)
+            use_space_tags(true);
+        for (uint64_t seed = 301; seed <= 300 + setting("HEARTH_RUNS", 6) && !HasFatalFailure();
+             ++seed)
+            run_seed(seed, 2000, 1, true);
     }
 }
 

@@ -9,6 +9,7 @@
 #include "abi/operations.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
+#include "memory/guest_view.h"
 #include "pv/contents.h"
 
 #include <random>
@@ -34,6 +35,15 @@ public:
             unpause_domain(guest_.domain);
         });
         (void)guest_.run([] {}); // back on a CPU, with them
+    }
+    /// From now on in views that show nothing of Hearth; for all guests.
+    void isolate() {
+        tlb_.shadows = true;
+        if (guests_are_isolated())
+            return;
+        Guest::must(isolate_guests());
+        for (unsigned cpu = 1; cpu < machine_cpus; ++cpu)
+            Guest::must(prepare_guest_view(cpu));
     }
     std::string touch() {
         std::string problem;
@@ -83,6 +93,8 @@ public:
                 return problem;
         std::string problem = check();
         if (problem.empty())
+            problem = check_view();
+        if (problem.empty())
             problem = visit_user_mode();
         if (problem.empty())
             keep_alive();
@@ -106,12 +118,24 @@ private:
     uint64_t a_ = 0, b_ = 0, c_ = 0;
     char text_[200]{};
 
+    /// What it may reach while it runs, where that is not what Hearth has mapped.
+    std::string check_view() {
+        if (dead() || !guests_are_isolated())
+            return {};
+        guest_.run([] { arch::write_cr3(cr3_for_guest()); });
+        std::string const problem = tlb_.check(guest_.domain);
+        guest_.run([] { arch::write_cr3(cr3_for_hearth()); });
+        return problem.empty() ? problem : "in its view: " + problem;
+    }
+
     /// There and back, as a process's system call would: what is kept of either mode must be right.
     std::string visit_user_mode() {
         if (dead() || guest_.vcpu().user_table == invalid_mfn || one_in(3))
             return {};
         guest_.run([this] { pv::enter_mode(guest_.vcpu(), !guest_.vcpu().kernel_mode); });
         std::string problem = check();
+        if (problem.empty())
+            problem = check_view();
         guest_.run([this] { pv::enter_mode(guest_.vcpu(), !guest_.vcpu().kernel_mode); });
         return problem.empty() ? check() : "in user mode: " + problem;
     }

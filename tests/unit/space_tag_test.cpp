@@ -73,6 +73,13 @@ TEST_F(SpaceTags, OnlyAFullFlushMovesTheClock) {
     EXPECT_TRUE(kernel_drops());
 }
 
+TEST_F(SpaceTags, OtherTablesAtTheSamePlaceAreOtherTables) {
+    EXPECT_FALSE(kernel_drops());
+    forget_user_space();
+    EXPECT_TRUE(user_drops());
+    EXPECT_FALSE(kernel_drops());
+}
+
 TEST(SpaceTagsOfGuests, AnUpdateThatDropsItsPageDropsItOfBothModes) {
     Guest guest;
     use_space_tags(true);

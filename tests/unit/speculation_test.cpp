@@ -29,6 +29,8 @@ ProcessorFacts amd(uint32_t signature, uint32_t extended_8_ebx) {
             .leaf_7_ebx = smep,
             .extended_8_ebx = extended_8_ebx};
 }
+/// What the default leaves open.
+Exposure open_of(ProcessorFacts const& facts) { return exposure_of(facts, defences_of(facts)); }
 template <class T>
 std::string names(T const& what) {
     TextBuffer<200> text;
@@ -37,16 +39,16 @@ std::string names(T const& what) {
 }
 
 TEST(Speculation, AnOldIntelNeedsNearlyEverything) {
-    EXPECT_EQ(names(defences_of(intel(skylake))), " retpolines IBPB VERW");
-    EXPECT_EQ(names(exposure_of(intel(skylake))), " Meltdown L1TF");
+    EXPECT_EQ(names(defences_of(intel(skylake))), " retpolines IBPB VERW XPTI");
+    EXPECT_EQ(names(open_of(intel(skylake))), " L1TF");
+    EXPECT_EQ(names(exposure_of(intel(skylake), {})), " Meltdown L1TF");
 }
 
 TEST(Speculation, WithoutMicrocodeMuchStaysOpen) {
     ProcessorFacts facts = intel(skylake);
     facts.leaf_7_edx = 0;
-    EXPECT_EQ(names(defences_of(facts)), " retpolines");
-    EXPECT_EQ(names(exposure_of(facts)),
-              " Meltdown L1TF MDS (no microcode) Spectre-2 between guests (no IBPB)");
+    EXPECT_EQ(names(defences_of(facts)), " retpolines XPTI");
+    EXPECT_EQ(names(open_of(facts)), " L1TF MDS (no microcode) Spectre-2 between guests (no IBPB)");
 }
 
 TEST(Speculation, WithoutSmepTheReturnStackIsFilled) {
@@ -65,7 +67,7 @@ TEST(Speculation, EnhancedIbrsIsNotEnoughWhereHistoryChooses) {
     EXPECT_FALSE(defences_of(facts).retpolines);
     facts.arch_capabilities |= no_history_injection;
     EXPECT_FALSE(defences_of(facts).restricted_history || defences_of(facts).retpolines);
-    EXPECT_EQ(names(exposure_of(facts)), " none");
+    EXPECT_EQ(names(open_of(facts)), " none");
 }
 
 TEST(Speculation, BuffersAreClearedForWhatIsLeftOfTheReasons) {
@@ -83,17 +85,17 @@ TEST(Speculation, BuffersAreClearedForWhatIsLeftOfTheReasons) {
     EXPECT_TRUE(defences_of(facts).clear_buffers) << "RFDS_CLEAR";
     facts.leaf_7_edx &= ~verw_clears;
     EXPECT_FALSE(defences_of(facts).clear_buffers) << "by nothing";
-    EXPECT_TRUE(exposure_of(facts).buffers);
+    EXPECT_TRUE(open_of(facts).buffers);
 }
 
 TEST(Speculation, AmdHasNoMeltdown) {
     constexpr uint32_t ibpb = 1u << 12, btc_no = 1u << 29;
     constexpr uint32_t zen2 = 0x870f10, zen3 = 0xa20f10;
     EXPECT_EQ(names(defences_of(amd(zen2, ibpb))), " retpolines IBPB");
-    EXPECT_EQ(names(exposure_of(amd(zen2, ibpb))), " Retbleed");
-    EXPECT_EQ(names(exposure_of(amd(zen2, ibpb | btc_no))), " none");
+    EXPECT_EQ(names(open_of(amd(zen2, ibpb))), " Retbleed");
+    EXPECT_EQ(names(open_of(amd(zen2, ibpb | btc_no))), " none");
     ProcessorFacts facts = amd(zen3, ibpb);
-    EXPECT_EQ(names(exposure_of(facts)), " MDS (no microcode)") << "TSA, its kin";
+    EXPECT_EQ(names(open_of(facts)), " MDS (no microcode)") << "TSA, its kin";
     facts.extended_21_eax = 1u << 5;
     EXPECT_TRUE(defences_of(facts).clear_buffers);
     facts.extended_21_ecx = 3u << 1;
@@ -106,16 +108,19 @@ TEST(Speculation, WhatDoesNotSpeculateNeedsNothing) {
     constexpr uint32_t bonnell = 0x106c2, pentium = 0x543;
     EXPECT_EQ(names(defences_of(intel(bonnell))), " none");
     EXPECT_EQ(names(defences_of(intel(pentium))), " none");
-    EXPECT_FALSE(exposure_of(intel(bonnell)).any());
+    EXPECT_FALSE(open_of(intel(bonnell)).any());
 }
 
 TEST(Speculation, TheCommandLineOverrides) {
     ProcessorFacts const facts = intel(skylake);
-    EXPECT_EQ(names(chosen_defences(facts, {})), " retpolines IBPB VERW");
+    EXPECT_EQ(names(chosen_defences(facts, {})), " retpolines IBPB VERW XPTI");
     EXPECT_EQ(names(chosen_defences(facts, {.all = false})), " none");
     EXPECT_EQ(names(chosen_defences(facts, {.all = false, .clear_buffers = true})), " VERW");
     EXPECT_EQ(names(chosen_defences(facts, {.retpolines = false, .fill_return_stack = true})),
-              " return-stack IBPB VERW");
+              " return-stack IBPB VERW XPTI");
+    EXPECT_EQ(names(chosen_defences(facts, {.isolation = false})), " retpolines IBPB VERW");
+    EXPECT_EQ(names(chosen_defences(amd(0x870f10, 0), {.isolation = true})), " retpolines XPTI")
+        << "it needs no means";
     EXPECT_EQ(names(chosen_defences(amd(0x870f10, 0), {.barrier_on_switch = true})), " retpolines")
         << "a barrier that is not there";
 }
@@ -127,13 +132,14 @@ TEST(Speculation, NoRealProcessorIsLeftWithoutADefenceThatItHas) {
         ProcessorFacts const& facts = processor.facts;
         Defences const d = defences_of(facts);
         EXPECT_TRUE(d.retpolines || d.restricted_branches);
-        EXPECT_TRUE(d.barrier_on_switch || exposure_of(facts).no_barrier);
+        EXPECT_TRUE(d.barrier_on_switch || open_of(facts).no_barrier);
         EXPECT_NE(d.fill_return_stack, (facts.leaf_7_ebx & smep) != 0);
-        EXPECT_FALSE(d.clear_buffers && exposure_of(facts).buffers);
+        EXPECT_FALSE(d.clear_buffers && open_of(facts).buffers);
         if (facts.vendor != Vendor::intel)
-            EXPECT_FALSE(exposure_of(facts).meltdown || exposure_of(facts).l1_terminal_fault);
+            EXPECT_FALSE(d.isolation || open_of(facts).l1_terminal_fault);
         else if (!(facts.arch_capabilities & 1))
-            EXPECT_TRUE(exposure_of(facts).meltdown);
+            EXPECT_TRUE(d.isolation);
+        EXPECT_FALSE(open_of(facts).meltdown);
     }
     EXPECT_GE(std::size(processors), 20u);
 }

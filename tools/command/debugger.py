@@ -99,8 +99,8 @@ class Debugger:
         return self.register("IP") == address
 
     def register(self, name):
-        """A general register by its name without R or E."""
-        return int(re.search(rf"[RE]{name}\s*=([0-9a-f]+)", self.monitor("info registers"))[1], 16)
+        """A general register by its name without R or E, or a control register by its number."""
+        return int(re.search(rf"(?:[RE]|CR){name}\s*=([0-9a-f]+)", self.monitor("info registers"))[1], 16)
 
     def read(self, address, size):
         """Memory as the processor sees it, ROM included."""
@@ -108,6 +108,12 @@ class Debugger:
         while len(data) < size:
             part = min(size - len(data), 1024)
             data += bytes.fromhex(self.ask(f"m{address + len(data):x},{part:x}"))
+        return data
+
+    def read_physical(self, address, size):
+        self.ask("Qqemu.PhyMemMode:1")
+        data = self.read(address, size)
+        self.ask("Qqemu.PhyMemMode:0")
         return data
 
     def write(self, address, data):

@@ -2,6 +2,7 @@
 // fault. Nothing here is ever executed: a page of the image, for tests to see what is written
 // there.
 #include "arch/host/machine.h"
+#include "arch/x86/airlock.h"
 #include "arch/x86/asm.h"
 
 asm(R"(
@@ -31,6 +32,15 @@ __x86_indirect_thunk_r11:
         jmp     *%r11
         int3
         .balign 32, 0xcc
+        .globl  return_by_sysret, return_by_iret, airlock_return, airlock_return_loaded
+return_by_sysret:
+        .quad   0
+return_by_iret:
+        .quad   0
+airlock_return:
+        .byte   0
+airlock_return_loaded:
+        .byte   0
         .globl  retpoline, retpoline_end, verw_operand
 retpoline:
         .ascii  "instead of the jump"
@@ -38,8 +48,10 @@ retpoline_end:
         .balign 2
 verw_operand:
         .word   0
-        .globl  guest_iret, guest_read, guest_read_failed
+        .globl  guest_iret, airlock_iret, guest_read, guest_read_failed
 guest_iret:
+        iretq
+airlock_iret:
         iretq
 guest_read:
         movb    (%rsi), %al
@@ -59,6 +71,9 @@ exception_table_end:
 static_assert(SITE_CLAC == 0 && SITE_STAC == 1 && SITE_FILL_RETURN_STACK == 2 &&
                   SITE_CLEAR_BUFFERS == 3,
               "the places above know these");
+
+// Nobody enters by it.
+hearth::arch::Airlock airlocks[hearth::host::cpu_limit];
 
 namespace hearth::host {
 unsigned return_stack_fills = 0;

@@ -6,7 +6,9 @@
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
 #include "arch/symbols.h"
+#include "arch/x86/airlock.h"
 #include "cpu/cpu.h"
+#include "memory/layout.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -93,7 +95,7 @@ uint64_t read_cr3() { return mine().cr3; }
 void write_cr3(uint64_t value) {
     host::CpuState& state = mine();
     state.cr3 = value & ~(cr3::no_flush | page_mask);
-    state.tag = value & 3;
+    state.tag = value & 7;
     if (value & cr3::no_flush)
         return;
     ++state.cr3_loads;
@@ -110,6 +112,11 @@ CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) {
 }
 void set_entry_stack(unsigned cpu, uint64_t top) { host::cpu_state(cpu).entry_stack = top; }
 uint64_t entry_stack(unsigned cpu) { return host::cpu_state(cpu).entry_stack; }
+void empty_airlock(unsigned cpu) { memset(&airlocks[cpu], 0, sizeof airlocks[cpu]); }
+PartsForEntry parts_for_entry(unsigned cpu) {
+    uint64_t const text = layout::image, airlock = layout::image + (cpu + 1) * page_size;
+    return {{{text, text + page_size}, {airlock, airlock + page_size}}};
+}
 void invalidate_page(uint64_t) { ++mine().pages_invalidated; }
 void invalidate_page_of(unsigned, uint64_t) { ++mine().pages_invalidated; }
 uint64_t read_tsc() { return host::tsc.fetch_add(host::tsc_step) + host::tsc_step; }

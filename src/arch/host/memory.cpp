@@ -97,6 +97,7 @@ Pte hypervisor_translation(uint64_t address) {
     auto const found = host::hypervisor_mappings().find(address & ~page_mask);
     return found == host::hypervisor_mappings().end() ? Pte{} : found->second;
 }
+Mfn hypervisor_l1_table(uint64_t address) { return Mfn{0x60 + table_index(address, 2)}; }
 void* (*host::device_at)(PhysicalAddress address) = nullptr;
 Result<void*> map_device(PhysicalAddress address, uint64_t size) {
     return host::device_at ? host::device_at(address) : calloc(1, size);

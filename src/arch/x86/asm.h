@@ -32,3 +32,11 @@
 #define SITE_CLEAR_BUFFERS 3
 
 #define MAX_CPUS 64
+#define PAGE_SIZE 4096
+#define RFLAGS_TF 0x100
+
+/* Airlock: its first landing ends where the stack and CR3 to go on with lie. */
+#define AIRLOCK_LANDING 240
+#define AIRLOCK_STACK 240
+#define AIRLOCK_CR3 248
+#define AIRLOCK_GUEST_RSP 1280

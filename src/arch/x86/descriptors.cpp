@@ -1,13 +1,18 @@
 #include "arch/x86/descriptors.h"
 
 #include "arch/registers.h"
+#include "arch/x86/airlock.h"
 #include "arch/x86/asm.h"
 #include "arch/x86/intrinsics.h"
 
 #include <initializer_list>
+#include <iterator>
+#include <utility>
 
 extern "C" {
 extern char vector_stubs[], syscall_stubs[], syscall32_stubs[], sysenter_entry[];
+extern char airlock_vector_stubs[], airlock_syscall_stubs[], airlock_syscall32_stubs[],
+    airlock_sysenter[], airlock_text_start[], airlock_text_end[];
 struct alignas(64) SyscallSlot {
     uint64_t guest_rsp, stack_top, unused[6];
 };
@@ -74,12 +79,20 @@ struct IdtGate {
     uint64_t low = 0, high = 0;
 };
 
-constinit IdtGate idt[256]{};
+// Pages of their own, since guests may have them mapped.
+struct alignas(page_size) Idt {
+    IdtGate gates[256]{};
+};
+constinit Idt idt{};
 struct alignas(16) CpuTables {
     Tss tss{};
     uint64_t gdt[gdt_slots]{};
 };
-constinit CpuTables tables[max_cpus]{};
+struct alignas(page_size) AllTables {
+    CpuTables of[max_cpus]{};
+};
+constinit AllTables tables{};
+constinit bool airlocks_in_use = false;
 
 constexpr unsigned ist_nmi = 1, ist_double_fault = 2, ist_machine_check = 3;
 constexpr unsigned ist_debug = 4;
@@ -90,8 +103,11 @@ struct [[gnu::packed]] TablePointer {
     uint64_t base;
 };
 
+uint64_t address_of_code(char const* label) { return reinterpret_cast<uint64_t>(label); }
+
 IdtGate make_gate(unsigned vector) {
-    uint64_t const target = reinterpret_cast<uint64_t>(vector_stubs) + vector * 16;
+    uint64_t const target =
+        address_of_code(airlocks_in_use ? airlock_vector_stubs : vector_stubs) + vector * 16;
     uint64_t ist = 0;
     if (vector == 2)
         ist = ist_nmi;
@@ -111,7 +127,7 @@ IdtGate make_gate(unsigned vector) {
 }
 
 void load_tables(unsigned cpu) {
-    CpuTables& t = tables[cpu];
+    CpuTables& t = tables.of[cpu];
     for (unsigned i = 0; i < tss_low; ++i)
         t.gdt[i] = reserved_page.entries[i];
     uint64_t const base = reinterpret_cast<uint64_t>(&t.tss);
@@ -119,7 +135,7 @@ void load_tables(unsigned cpu) {
                      (base >> 24 & 0xff) << 56;
     t.gdt[tss_high] = base >> 32;
     load_gdt_window(reinterpret_cast<uint64_t>(t.gdt) - reserved_start);
-    TablePointer const pointer{sizeof idt - 1, reinterpret_cast<uint64_t>(idt)};
+    TablePointer const pointer{sizeof idt - 1, reinterpret_cast<uint64_t>(&idt)};
     asm volatile("lidt %0" : : "m"(pointer));
     // SAFETY: the new GDT maps the flat code segment at HYPERVISOR_CS, so the far return lands in
     // this function.
@@ -131,39 +147,109 @@ void load_tables(unsigned cpu) {
     asm volatile("ltr %w0" : : "r"(HYPERVISOR_TSS));
 }
 
+void fill_idt() {
+    for (unsigned v = 0; v < 256; ++v)
+        idt.gates[v] = make_gate(v);
+}
+
+/// The stacks that the processor takes by itself become the airlock's, which lead on to those that
+/// it would have taken.
+void arrive_in_airlock(unsigned cpu) {
+    Tss& tss = tables.of[cpu].tss;
+    Airlock& airlock = airlocks[cpu];
+    auto const arrive = [](uint64_t& stack, Landing& landing) {
+        landing.cr3 = read_cr3();
+        landing.stack = std::exchange(stack, reinterpret_cast<uint64_t>(&landing.stack));
+    };
+    arrive(tss.rsp[0], airlock.entry);
+    arrive(tss.ist[ist_nmi - 1], airlock.nmi);
+    arrive(tss.ist[ist_double_fault - 1], airlock.double_fault);
+    arrive(tss.ist[ist_machine_check - 1], airlock.machine_check);
+    arrive(tss.ist[ist_debug - 1], airlock.debug);
+}
+
+/// Where `syscall` and `sysenter` lead.
+struct CallEntries {
+    uint64_t syscall, syscall32, sysenter, sysenter_stack;
+};
+CallEntries airlock_calls(unsigned cpu) {
+    return {address_of_code(airlock_syscall_stubs) + cpu * 64,
+            address_of_code(airlock_syscall32_stubs) + cpu * 64, address_of_code(airlock_sysenter),
+            reinterpret_cast<uint64_t>(&airlocks[cpu].entry.stack)};
+}
+void point_calls(CallEntries const& entries) {
+    write_msr(msr::lstar, entries.syscall);
+    write_msr(msr::cstar, entries.syscall32);
+    uint64_t ignored;
+    if (try_read_msr(msr::sysenter_cs, &ignored)) {
+        write_msr(msr::sysenter_cs, HYPERVISOR_CS);
+        write_msr(msr::sysenter_esp, entries.sysenter_stack);
+        write_msr(msr::sysenter_eip, entries.sysenter);
+    }
+}
+
 } // namespace
 
 void initialise_descriptor_tables(unsigned cpu, uint64_t interrupt_stacks,
                                   uint64_t* stack_top_word) {
     if (cpu == 0)
-        for (unsigned v = 0; v < 256; ++v)
-            idt[v] = make_gate(v);
-    CpuTables& t = tables[cpu];
+        fill_idt();
     uint64_t top = interrupt_stacks + STACK_SIZE - STACK_RESERVED;
     for (unsigned ist : {ist_nmi, ist_double_fault, ist_machine_check, ist_debug}) {
-        t.tss.ist[ist - 1] = top;
+        tables.of[cpu].tss.ist[ist - 1] = top;
         top -= interrupt_stack_part;
     }
+    if (airlocks_in_use)
+        arrive_in_airlock(cpu);
     load_tables(cpu);
     write_msr(msr::star, uint64_t{RING3_CS32} << 48 | uint64_t{HYPERVISOR_CS} << 32);
-    write_msr(msr::lstar, reinterpret_cast<uint64_t>(syscall_stubs) + cpu * 64);
-    write_msr(msr::cstar, reinterpret_cast<uint64_t>(syscall32_stubs) + cpu * 64);
     write_msr(msr::syscall_mask, rflags::interrupts | rflags::tf | rflags::df | rflags::ac |
                                      rflags::nt | rflags::iopl | rflags::rf);
-    uint64_t ignored;
-    if (try_read_msr(msr::sysenter_cs, &ignored)) {
-        write_msr(msr::sysenter_cs, HYPERVISOR_CS);
-        write_msr(msr::sysenter_esp, reinterpret_cast<uint64_t>(stack_top_word));
-        write_msr(msr::sysenter_eip, reinterpret_cast<uint64_t>(sysenter_entry));
-    }
+    if (airlocks_in_use)
+        point_calls(airlock_calls(cpu));
+    else
+        point_calls({address_of_code(syscall_stubs) + cpu * 64,
+                     address_of_code(syscall32_stubs) + cpu * 64, address_of_code(sysenter_entry),
+                     reinterpret_cast<uint64_t>(stack_top_word)});
+}
+
+void use_airlocks() {
+    airlocks_in_use = true;
+    arrive_in_airlock(0);
+    fill_idt();
+    point_calls(airlock_calls(0));
+}
+
+void empty_airlock(unsigned cpu) {
+    if (!airlocks_in_use)
+        return;
+    Airlock& airlock = airlocks[cpu];
+    for (Landing* const landing : {&airlock.entry, &airlock.nmi, &airlock.double_fault,
+                                   &airlock.machine_check, &airlock.debug})
+        fill_quads(landing->room, 0, std::size(landing->room));
+    airlock.guest_rsp = 0;
+}
+
+PartsForEntry parts_for_entry(unsigned cpu) {
+    auto const range = [](auto const& object) {
+        uint64_t const start = reinterpret_cast<uint64_t>(&object);
+        return AddressRange{start, start + sizeof object};
+    };
+    return {{{address_of_code(airlock_text_start), address_of_code(airlock_text_end)},
+             range(idt),
+             range(tables),
+             range(airlocks[cpu])}};
 }
 
 void set_entry_stack(unsigned cpu, uint64_t top) {
-    tables[cpu].tss.rsp[0] = top;
     syscall_slots[cpu].stack_top = top;
+    if (airlocks_in_use)
+        airlocks[cpu].entry.stack = top;
+    else
+        tables.of[cpu].tss.rsp[0] = top;
 }
 
-uint64_t entry_stack(unsigned cpu) { return tables[cpu].tss.rsp[0]; }
+uint64_t entry_stack(unsigned cpu) { return syscall_slots[cpu].stack_top; }
 
 void const* reserved_gdt_page() { return &reserved_page; }
 
@@ -171,7 +257,7 @@ void load_ldt(unsigned cpu, uint64_t base, unsigned entries) {
     uint16_t chosen = 0;
     if (entries != 0) {
         // The descriptor stands in this CPU's own GDT, the only one that may hold a system segment.
-        uint64_t* const gdt = tables[cpu].gdt;
+        uint64_t* const gdt = tables.of[cpu].gdt;
         gdt[ldt_low] = (entries * 8 - 1) | (base & 0xffffff) << 16 | uint64_t{0x82} << 40 |
                        (base >> 24 & 0xff) << 56;
         gdt[ldt_high] = base >> 32;

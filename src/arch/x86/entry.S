@@ -2,87 +2,7 @@
 //
 // Interrupts are off in the hypervisor but at its preemption points, so a frame is built exactly once per entry and
 // nothing here can be interrupted save by NMI, #DF and #MC, which have stacks of their own (IST).
-#include "asm.h"
-
-#define FRAME_SIZE 168          /* sizeof(Registers) */
-#define FRAME_R15 0
-#define FRAME_R14 8
-#define FRAME_R13 16
-#define FRAME_R12 24
-#define FRAME_RBP 32
-#define FRAME_RBX 40
-#define FRAME_R11 48
-#define FRAME_R10 56
-#define FRAME_R9 64
-#define FRAME_R8 72
-#define FRAME_RAX 80
-#define FRAME_RCX 88
-#define FRAME_RDX 96
-#define FRAME_RSI 104
-#define FRAME_RDI 112
-#define FRAME_RIP 128
-#define FRAME_CS 136
-#define FRAME_RFLAGS 144
-#define FRAME_RSP 152
-/* From a frame at the top of a vCPU's stack: that vCPU. */
-#define FRAME_VCPU (FRAME_SIZE + STACK_RESERVED - STACK_THREAD_OFFSET)
-
-// Places where something else stands on processors that need it: cpu/features.cpp writes it there at start-up.
-        .macro SITE kind, nop:vararg
-779:    .byte   \nop
-        .pushsection .code_sites, "a"
-        .quad   779b
-        .quad   \kind
-        .popsection
-        .endm
-// SMAP: a guest's AC flag survives an IDT entry.
-        .macro SMAP_SITE kind
-        SITE    \kind, 0x0f, 0x1f, 0x00
-        .endm
-// Behind the saved registers, before the first `ret`.
-        .macro ENTRY_SITE
-        SITE    SITE_FILL_RETURN_STACK, 0x0f, 0x1f, 0x44, 0x00, 0x00
-        .endm
-// The last access to memory before a guest. VERW changes but ZF, which the guest's flags replace.
-        .macro EXIT_SITE
-        SITE    SITE_CLEAR_BUFFERS, 0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00
-        .endm
-
-        .macro SAVE_REGISTERS
-        push    %rdi
-        push    %rsi
-        push    %rdx
-        push    %rcx
-        push    %rax
-        push    %r8
-        push    %r9
-        push    %r10
-        push    %r11
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
-        .endm
-
-        .macro RESTORE_REGISTERS
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
-        pop     %r11
-        pop     %r10
-        pop     %r9
-        pop     %r8
-        pop     %rax
-        pop     %rcx
-        pop     %rdx
-        pop     %rsi
-        pop     %rdi
-        .endm
+#include "entry.inc"
 
         .text
 // One 16-byte stub a vector; vectors with a hardware error code push it themselves.
@@ -92,7 +12,7 @@ vector_stubs:
         .set    vector, 0
         .rept   256
         .balign 16
-        .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+        .if HAS_ERROR_CODE(vector)
         movl    $vector, 4(%rsp)
         .else
         push    no_error_code + vector * 8(%rip)
@@ -109,6 +29,7 @@ vector_stubs:
         .set    vector, vector + 1
         .endr
 
+        .globl exception_entry, interrupt_entry
 exception_entry:
         SAVE_REGISTERS
         ENTRY_SITE
@@ -193,6 +114,7 @@ return_to_guest:
         mov     FRAME_RBP(%rsp), %rbp
         mov     FRAME_RBX(%rsp), %rbx
         mov     FRAME_RAX(%rsp), %rax
+        .globl return_by_sysret, return_by_iret
 return_by_sysret:
         mov     FRAME_R10(%rsp), %r10
         mov     FRAME_R9(%rsp), %r9
@@ -255,6 +177,7 @@ entered_by_syscall32:
 
 // rbx, rbp and r12 to r15 stay the guest's: C++ preserves them. They get into the frame when the vCPU has something to see
 // to at its border, where others may look at it and it may become another's.
+        .globl syscall_entry, syscall32_entry
 syscall_entry:
         push    %rdi
         push    %rsi
@@ -311,16 +234,9 @@ syscall32_entry:
         .globl sysenter_entry
 sysenter_entry:
         mov     (%rsp), %rsp            // IA32_SYSENTER_ESP points at this CPU's stack-top word
-        push    $RING3_DS
-        push    $0                      // rsp and rip are not saved by the instruction
-        pushfq
-        orl     $0x200, (%rsp)
-        push    $2                      // NT and all else off: the instruction clears only IF, VM and RF
-        popfq
-        push    $RING3_CS32
-        push    $0
-        push    $0
-        movl    $0x102, 4(%rsp)
+        SYSENTER_FRAME
+        .globl sysenter_saved
+sysenter_saved:
         SAVE_REGISTERS
         ENTRY_SITE
         SMAP_SITE SITE_CLAC
@@ -360,10 +276,6 @@ retpoline:
         ret
         int3
 retpoline_end:
-        .globl verw_operand
-        .balign 2
-verw_operand:
-        .word   HYPERVISOR_DS
         .popsection
 
 // void switch_stacks(uint64_t* save_rsp, uint64_t load_rsp): callee-saved registers only; a C++ call preserves no more.
