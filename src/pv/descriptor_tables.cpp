@@ -17,9 +17,11 @@
 namespace hearth::pv {
 namespace {
 
+constinit AddressSlots windows_close_together{layout::descriptor_windows, window_size};
 // Each has an L1 table of its own, so that a guest can be shown no other (memory/guest_view.h).
-constexpr uint64_t window_stride = entries_per_table * page_size;
-constinit AddressSlots windows{layout::descriptor_windows, window_stride};
+constinit AddressSlots windows_apart{layout::descriptor_windows, entries_per_table* page_size};
+AddressSlots& windows() { return guests_are_isolated() ? windows_apart : windows_close_together; }
+
 // Writable, since the processor sets accessed bits; never global, since vCPUs of one CPU come and
 // go.
 constexpr uint64_t window_flags = mapping::data & ~pte::global;
@@ -51,7 +53,7 @@ void release_gdt(PvVcpu& vcpu) {
 } // namespace
 
 Result<> create_window(PvVcpu& vcpu) {
-    vcpu.window = TRY(windows.take());
+    vcpu.window = TRY(windows().take());
     for (Mfn& frame : vcpu.gdt)
         frame = invalid_mfn;
     for (Mfn& frame : vcpu.ldt)
@@ -109,7 +111,7 @@ void release_descriptor_tables(PvVcpu& vcpu) {
 // finds them through its GDTR.
 void free_window(PvVcpu& vcpu) {
     if (vcpu.window != 0)
-        windows.give_back(std::exchange(vcpu.window, 0));
+        windows().give_back(std::exchange(vcpu.window, 0));
 }
 
 bool map_ldt_page(PvVcpu& vcpu, uint64_t offset) {
