@@ -1,5 +1,6 @@
 """What the benchmarks make of what they have counted; they themselves take too long for a test."""
 import measure_io
+import measure_isolation
 import measure_linux
 import pytest
 from commands import Failure
@@ -15,6 +16,15 @@ def test_linux_at_its_goals():
     # A system call more is one that the clock may take as well.
     assert [what for what, _, _ in measure_linux.missed(NATIVE, above)] == [what for what in here if what not in ("signal", *measure_linux.CLOCKS)]
     assert measure_linux.missed(NATIVE, here | {measure_linux.CLOCK_ON_TWO: 1208}) == [(measure_linux.CLOCK_ON_TWO, 1208, 590)]
+
+
+def test_what_a_neighbour_loses_is_what_it_does_less_than_beside_a_well_behaved_one():
+    work = {beside: {"computing": 1000, "requests": 1000} for beside in measure_isolation.BESIDE}
+    work["disk hog"] = {"computing": 400, "requests": 100}
+    work[measure_isolation.BUSY] = {"computing": 500, "requests": 99}
+    lost = measure_isolation.lost(work)
+    assert lost["fork bomb"] == lost["memory hog"] == {"computing": 0, "requests": 0}
+    assert lost["disk hog"] == {"computing": pytest.approx(0.2), "requests": pytest.approx(-1 / 99)}
 
 
 def test_requests_between_marks():

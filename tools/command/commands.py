@@ -200,6 +200,7 @@ def bench(options):
     import measure_fair
     import measure_guests
     import measure_io
+    import measure_isolation
     import measure_linux
     import measure_paths
     import measure_switch
@@ -208,7 +209,7 @@ def bench(options):
         configure_and_build("hypervisor")
         return of_guests[options.what]()
     everything()
-    return {"boot": measure.boot, "create": measure_guests.create, "io": measure_io.io, "linux": measure_linux.linux}[options.what]()
+    return {"boot": measure.boot, "create": measure_guests.create, "io": measure_io.io, "isolation": measure_isolation.isolation, "linux": measure_linux.linux}[options.what]()
 
 
 # Tests

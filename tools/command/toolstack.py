@@ -18,7 +18,7 @@ def counting_domain0(log, image, programs=(), more=(), **options):
                          extra=["-seed", "1", "-rtc", "base=2020-01-01,clock=vm", *more],
                          **{"cpus": 1, "memory": 1536, "cmdline": "dom0_mem=1024M", "cpu": "max,smap=off,rdrand=off", **options}) as dom0:
         dom0.wait_ready(timeout=900)
-        dom0.check("guests prepare", timeout=600)
+        dom0.check("guests prepare", timeout=300)
         dom0.unpack_guests()
         yield dom0
 
@@ -32,14 +32,14 @@ def start(dom0, name, configuration):
 
 def hear(dom0, name):
     """Hears a guest's console from now on. Straight from the daemon's terminal: xl console takes no input from anything but a terminal of its own."""
-    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; (cat $tty >>/tmp/{name}.out 2>/dev/null &)")
+    dom0.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sf $tty /tmp/{name}.tty; (cat $tty >>/tmp/{name}.out 2>/dev/null &)", timeout=300)
 
 
 def listen(dom0, name):
     """Lets a paused guest run, and hears its console from there on."""
-    dom0.check(f"rm -f /tmp/{name}.out")
+    dom0.check(f"rm -f /tmp/{name}.out", timeout=300)
     hear(dom0, name)
-    dom0.check(f"xl unpause {name}")
+    dom0.check(f"xl unpause {name}", timeout=300)
 
 
 def heard(dom0, name, what, seconds=120, since="guest: up", look_every=0.2):

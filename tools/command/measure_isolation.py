@@ -1,0 +1,90 @@
+"""./hearth bench isolation: what two well-behaved guests lose when a third misbehaves. See bench/README.md."""
+import concurrent.futures
+import json
+import os
+import re
+import tempfile
+
+import commands
+import machine
+import measure
+import toolstack
+from machine import BUILD
+
+GOAL = 0.02  # how much of its work a well-behaved guest may lose
+SECONDS = 2
+WELL_BEHAVED = {"computing": "compute", "requests": "requests"}  # a guest's name, and what it counts
+GUEST = f"""name = "{{name}}"
+kernel = "{toolstack.KERNEL}"
+ramdisk = "/guests/ramdisk"
+extra = "console=hvc0 quiet loglevel=0 hearth.guest=192.168.77.9/24"
+memory = 96
+tsc_mode = "native"
+disk = [{{disk}}]
+"""
+DISKS = {name: f"'phy:/dev/ram{number},xvda,w'" for number, name in enumerate(["requests", "third"])}
+QUIET, BUSY = "a third that computes", "a third and Domain 0 that compute"
+# What the third guest does; what stands in its place when nobody misbehaves.
+HOGS = {"fork bomb": ("forks", QUIET), "memory hog": ("memory", QUIET), "disk hog": ("disk", BUSY)}
+BESIDE = {QUIET: ("spin", ""), BUSY: ("spin", "/guests/neighbour spin & echo $! >/tmp/spinning; "), **{hog: (work, "") for hog, (work, _) in HOGS.items()}}
+
+
+def start(dom0, name):
+    toolstack.start(dom0, name, GUEST.format(name=name, disk=DISKS.get(name, "")))
+
+
+def work_beside(dom0, third, in_domain0):
+    """What each well-behaved guest has done. All by one command: typing is slow when everybody computes."""
+    counts = {}
+    while not counts or len({begun for begun, _ in counts.values()}) > 1:  # they might have missed each other by an instant
+        start(dom0, "third")
+        dom0.check(f"rm -f /tmp/spinning; for name in {' '.join(WELL_BEHAVED)}; do : >/tmp/$name.out; done; "
+                   f"echo '/neighbour {third}' >/tmp/third.tty; {in_domain0}sleep 1; " +
+                   "".join(f"echo '/neighbour {work} {SECONDS}' >/tmp/{name}.tty; " for name, work in WELL_BEHAVED.items()) +
+                   f"sleep {SECONDS}; until [ $(cat {' '.join(f'/tmp/{name}.out' for name in WELL_BEHAVED)} | grep -c begun=) = {len(WELL_BEHAVED)} ]; do sleep 1; done; "
+                   "[ ! -e /tmp/spinning ] || kill $(cat /tmp/spinning); xl destroy third", timeout=3000)
+        counts = {name: tuple(map(int, re.search(r"begun=(\d+) work=(\d+)", dom0.check(f"cat /tmp/{name}.out")).groups())) for name in WELL_BEHAVED}
+    return {name: work for name, (_, work) in counts.items()}
+
+
+def count(who, image, folder):
+    with toolstack.counting_domain0(f"isolation-{who}", image, [folder + "/ramdisk", folder + "/neighbour"]) as dom0:
+        dom0.check(f"modprobe brd rd_nr=2 rd_size={64 << 10}")
+        for name in WELL_BEHAVED:
+            start(dom0, name)
+        return {beside: work_beside(dom0, *what) for beside, what in BESIDE.items()}
+
+
+def lost(work):
+    """Hog to guest to the part of its work that it has lost to the hog."""
+    return {hog: {name: 1 - work[hog][name] / work[instead][name] for name in WELL_BEHAVED} for hog, (_, instead) in HOGS.items()}
+
+
+def report(results):
+    """Prints the table; how many of Hearth's figures miss the goal."""
+    losses = {who: lost(work) for who, work in results.items()}
+    print(f"{'work done beside':36}" + "".join(f"{title + ', ' + name:>22}" for title in ("Xen", "Hearth") for name in WELL_BEHAVED))
+    for beside in BESIDE:
+        print(f"{beside:36}" + "".join(f"{results[who][beside][name]:>22,}" for who in ("xen", "hearth") for name in WELL_BEHAVED))
+    print(f"\n{'lost to a (goal: ' + format(GOAL, '.0%') + ')':36}")
+    for hog in HOGS:
+        above = any(part > GOAL for part in losses["hearth"][hog].values())
+        print(f"{hog:36}" + "".join(f"{losses[who][hog][name]:>22.2%}" for who in ("xen", "hearth") for name in WELL_BEHAVED) + ("  missed" if above else ""))
+    return sum(part > GOAL for parts in losses["hearth"].values() for part in parts.values())
+
+
+def isolation():
+    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
+    images = {"hearth": machine.hypervisor(), "xen": measure.debian_xen()}
+    commands.say("guests work beside others that misbehave on each hypervisor, under instruction counting (a quarter of an hour)")
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        measure.static_program(folder, "bench/linux/neighbour.c")
+        machine.ramdisk_with(folder, "neighbour")
+        jobs = {who: pool.submit(count, who, image, folder) for who, image in images.items()}
+        results = {who: job.result() for who, job in jobs.items()}
+    path = os.path.join(BUILD, "bench/isolation.json")
+    with open(path, "w") as file:
+        json.dump({"unit": f"pieces of work in {SECONDS} s of virtual time, 1 CPU", "results": results, "lost": {who: lost(work) for who, work in results.items()}}, file, indent=2)
+    misses = report(results)
+    print(f"\n{os.path.relpath(path)}")
+    return 1 if misses else 0
