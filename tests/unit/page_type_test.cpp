@@ -226,6 +226,69 @@ TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
     EXPECT_EQ(guest.owned_frames().size(), before);
 }
 
+/// 32 frames of the guest's for one block of them.
+class ExchangeTest : public PageTypeTest {
+protected:
+    static constexpr uint64_t frames = 32, in = 0x100, out = 0x300;
+    static constexpr uint64_t first_number = 64;
+    static inline Guest* caller = nullptr;
+    static inline std::vector<PageRef> mapped;
+
+    ExchangeTest() {
+        caller = &guest;
+        for (uint64_t i = 0; i < frames; ++i)
+            guest.argument<uint64_t>(in + i * 8) = guest.new_frame().raw();
+    }
+    int64_t exchange() {
+        guest.argument<uint64_t>(out) = first_number;
+        guest.argument<abi::MemoryExchange>() = {
+            {Guest::argument_address + in, frames, 0, 0, domid_self, {}},
+            {Guest::argument_address + out, 1, 5, 0, domid_self, {}},
+            0};
+        return *guest.hypercall(Hypercall::memory_op,
+                                static_cast<uint64_t>(abi::MemoryOperation::exchange),
+                                Guest::argument_address);
+    }
+    [[nodiscard]] uint64_t fresh() { return guest.argument<uint64_t>(out); }
+    /// What another vCPU might do as soon as it sees the new frames' number.
+    static void map_all_meanwhile() {
+        auto const number = caller->argument<uint64_t>(out);
+        if (number == first_number || !mapped.empty())
+            return;
+        auto const map = [](Mfn mfn) {
+            if (auto held = PageRef::get(mfn, caller->domain.id))
+                mapped.push_back(std::move(*held));
+        };
+        for (uint64_t i = 0; i < frames; ++i) {
+            map(Mfn{number + i});
+            map(Mfn{caller->argument<uint64_t>(in + i * 8)});
+        }
+    }
+};
+
+TEST_F(ExchangeTest, GivesAsMuchAsItTakes) {
+    uint64_t const before = guest.owned_frames().size();
+    Mfn const given{guest.argument<uint64_t>(in)};
+    EXPECT_EQ(exchange(), 0);
+    EXPECT_EQ(guest.owned_frames().size(), before);
+    EXPECT_NE(page_at(given).owner, guest.domain.id);
+    EXPECT_EQ(page_at(Mfn{fresh() + frames - 1}).owner, guest.domain.id);
+    EXPECT_EQ(get_m2p(Mfn{fresh() + frames - 1}), first_number + frames - 1);
+    guest.domain.pages.with([](PageList& list) { EXPECT_EQ(list.claimed, 0u); });
+}
+
+TEST_F(ExchangeTest, WhatAnotherVcpuMapsMeanwhileIsNoGain) {
+    uint64_t const before = guest.owned_frames().size();
+    host::interrupt_window = map_all_meanwhile;
+    EXPECT_LT(exchange(), 0);
+    host::interrupt_window = nullptr;
+    EXPECT_FALSE(mapped.empty());
+    EXPECT_LE(guest.owned_frames().size(), before);
+    mapped.clear();
+    EXPECT_EQ(get_m2p(Mfn{fresh()}), invalid_m2p_entry);
+    guest.domain.pages.with([](PageList& list) { EXPECT_EQ(list.claimed, 0u); });
+}
+
 TEST_F(PageTypeTest, AFrameGivenBackWhileMappedStaysUntilItIsNot) {
     Mfn const frame = guest.new_frame();
     EXPECT_EQ(map(1, writable(frame)), 0);
