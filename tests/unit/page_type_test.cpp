@@ -7,6 +7,10 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <functional>
+#include <ucontext.h>
+
 namespace hearth::test {
 namespace {
 
@@ -224,6 +228,68 @@ TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
                   0);
     }
     EXPECT_EQ(guest.owned_frames().size(), before);
+}
+
+/// Runs something between any two instructions of something else, as another CPU might.
+class Interloper {
+    static constexpr uint64_t trap_flag = 0x100;
+    static inline std::function<void()> work;
+    static inline unsigned instructions = 0, when = 0;
+    static inline bool over = false;
+
+    static void stepped(int, siginfo_t*, void* context) {
+        auto& flags = static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL];
+        if (over)
+            flags &= ~static_cast<greg_t>(trap_flag);
+        else if (instructions++ == when)
+            work();
+    }
+
+public:
+    /// Calls `function`, and `other` after its n-th instruction. False: it has no more than that.
+    template <class Function>
+    static bool run(unsigned n, Function function, std::function<void()> other) {
+        struct sigaction action{}, before{};
+        action.sa_sigaction = stepped;
+        action.sa_flags = SA_SIGINFO;
+        sigaction(SIGTRAP, &action, &before);
+        work = std::move(other);
+        instructions = 0;
+        when = n;
+        over = false;
+        __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap_flag);
+        function();
+        over = true;
+        asm volatile("nop; nop" : : : "memory");
+        sigaction(SIGTRAP, &before, nullptr);
+        return instructions > n;
+    }
+};
+
+/// Whatever another CPU does between two steps of the last use's end: the stamp is not older than
+/// a use that began before.
+TEST_F(PageTypeTest, TheStampOfALastUseIsNoOlderThanAnyUse) {
+    Mfn const frame = guest.new_frame();
+    Page& page = page_at(frame);
+    auto const use = [&] { return pv::get_page_and_type(guest.domain, frame, PageType::writable); };
+    bool more = true;
+    for (unsigned n = 0; more; ++n) {
+        ASSERT_TRUE(use());
+        uint64_t used = 0;
+        more = Interloper::run(
+            n, [&] { pv::put_type(guest.domain, frame); },
+            [&] {
+                if (page.type_word().has(TypeWord::busy)) // there it would wait
+                    return;
+                if (use()) {
+                    used = stale_from_now();
+                    pv::put_page_and_type(guest.domain, frame);
+                }
+            });
+        drop_reference(frame);
+        ASSERT_EQ(page.type_word().count(), 0u);
+        EXPECT_GE(page.flush_stamp.load(), used) << "after " << n << " instructions";
+    }
 }
 
 /// 32 frames of the guest's for one block of them.
