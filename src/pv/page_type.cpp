@@ -88,6 +88,11 @@ Result<> pin(Domain& domain, Mfn mfn, PageType type) {
     if (old & TypeWord::pinned)
         return Errno::inval;
     (void)ref.release();
+    // Whoever ends the domain may have dropped the frame's pin before it was there.
+    if (domain.dying.load()) {
+        (void)unpin(domain, mfn);
+        return Errno::srch;
+    }
     return {};
 }
 
