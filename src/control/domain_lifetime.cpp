@@ -77,7 +77,6 @@ void destroy_domain(Domain& domain) {
     pause_domain(domain);
     for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
         stop_timers(*vcpu);
-    use_claim(domain, ~uint64_t{0});
     forget_virq_handler(domain.id);
     events_release(domain);
     grants_release(domain);
@@ -90,7 +89,8 @@ void destroy_domain(Domain& domain) {
     wait_for_all_cpus();
     release_shared_frame(domain, shared_info);
     give_up_frames(domain);
-    drop_domain_reference(domain); // it is not alive any more
+    use_claim(domain, ~uint64_t{0}); // nobody can claim any more
+    drop_domain_reference(domain);   // it is not alive any more
     // Who still maps its frames hears of it and lets go.
     send_global_virq(abi::virq_dom_exc);
 }

@@ -5,6 +5,7 @@
 #include "abi/event_channel.h"
 #include "abi/operations.h"
 #include "abi/sysctl.h"
+#include "control/claims.h"
 #include "control/domctl.h"
 
 #include <gtest/gtest.h>
@@ -371,6 +372,30 @@ TEST(Domctl, ClaimsKeepMemoryFree) {
     EXPECT_EQ(toolstack.end(second), 0);
     EXPECT_EQ(claim(first, available - 200), 0) << "an end gives the claim back";
     EXPECT_EQ(toolstack.end(first), 0);
+}
+
+/// What somebody does to a domain at each preemption point from when its end has begun.
+DomainId ending = 0;
+template <void (*function)(Domain&)>
+void meanwhile() {
+    if (Domain* const d = find_domain(ending); d && d->dying.load())
+        function(*d);
+}
+
+TEST(Domctl, NobodyClaimsForADomainThatEnds) {
+    Toolstack toolstack;
+    ending = toolstack.make();
+    uint64_t const available = free_frame_count();
+    abi::DomctlMaxMemory everything{available * 4};
+    EXPECT_EQ(toolstack.control(DomctlOperation::max_mem, ending, everything), 0);
+    host::interrupt_window = meanwhile<[](Domain& d) { (void)stake_claim(d, d.id + 1000u); }>;
+    EXPECT_EQ(toolstack.end(ending), 0);
+    host::interrupt_window = nullptr;
+    EXPECT_EQ(find_domain(ending), nullptr);
+    DomainId const next = toolstack.make();
+    EXPECT_EQ(toolstack.control(DomctlOperation::max_mem, next, everything), 0);
+    EXPECT_TRUE(stake_claim(*find_domain(next), free_frame_count()));
+    EXPECT_EQ(toolstack.end(next), 0);
 }
 
 TEST(Domctl, TheTypesOfFramesAreTold) {
