@@ -48,7 +48,6 @@ void lift_cap(Domain& domain) {
 }
 
 void stop_timers(Vcpu& vcpu) {
-    vcpu.period = 0;
     for (Timer* const timer : {&vcpu.singleshot, &vcpu.periodic, &vcpu.poll_timer})
         timer->stop();
 }
@@ -76,12 +75,15 @@ void destroy_domain(Domain& domain) {
     lift_cap(domain); // or its way to the border could take long
     pause_domain(domain);
     for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
-        stop_timers(*vcpu);
+        vcpu->period = 0;
     forget_virq_handler(domain.id);
     events_release(domain);
     grants_release(domain);
-    // Whoever found one of its vCPUs or pages before this has let go of it afterwards.
+    // Whoever found one of its vCPUs or pages before this has let go of it afterwards, and no timer
+    // sets itself again.
     wait_for_all_cpus();
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
+        stop_timers(*vcpu);
     stop_logging(domain);
     release_guest_state(domain);
     Mfn const shared_info = domain.shared_info_frame;

@@ -398,6 +398,28 @@ TEST(Domctl, NobodyClaimsForADomainThatEnds) {
     EXPECT_EQ(toolstack.end(next), 0);
 }
 
+TEST(Domctl, ATimerThatExpiresAtTheEndIsNotSetAgain) {
+    Toolstack toolstack;
+    ending = toolstack.make();
+    auto held = PageRef::get(Mfn{toolstack.populate(ending, 1)[0]}, ending); // keeps it in being
+    ASSERT_TRUE(held);
+    // Its function was about to set it when the end began.
+    static bool expires;
+    expires = true;
+    host::interrupt_window = meanwhile<[](Domain& d) {
+        if (d.vcpus[0]->period == 0 && std::exchange(expires, false))
+            d.vcpus[0]->periodic.set(now_ns() + 1'000'000'000);
+    }>;
+    EXPECT_EQ(toolstack.end(ending), 0);
+    host::interrupt_window = nullptr;
+    EXPECT_FALSE(expires);
+    ASSERT_NE(find_domain(ending), nullptr);
+    EXPECT_FALSE(find_domain(ending)->vcpus[0]->periodic.active());
+    held->reset();
+    Toolstack::settle();
+    EXPECT_EQ(find_domain(ending), nullptr);
+}
+
 TEST(Domctl, TheTypesOfFramesAreTold) {
     Toolstack toolstack;
     Guest guest;
