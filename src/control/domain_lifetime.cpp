@@ -71,6 +71,7 @@ void domain_unreferenced(Domain& domain) {
 void destroy_domain(Domain& domain) {
     if (domain.dying.exchange(true))
         return;
+    domain.doomed.store(true);
     leave_cpu_pool(domain);
     lift_cap(domain); // or its way to the border could take long
     pause_domain(domain);

@@ -82,7 +82,7 @@ Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap
         return Errno::perm;
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
-    for (uint64_t i = 0; i < request.extent_count; ++i, ++done) {
+    for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
         uint64_t gfn = invalid_m2p_entry;
         if (physmap) {
             auto const wanted = extents.read(i);
@@ -105,7 +105,7 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
         return Errno::perm;
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
-    for (uint64_t i = 0; i < request.extent_count; ++i, ++done) {
+    for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
         auto const first = extents.read(i);
         if (!first)
             return done;
@@ -234,7 +234,7 @@ Result<int64_t> exchange(Context& c, uint64_t argument) {
     if (!open)
         return Errno::srch;
     Result<> result;
-    while (result && x.exchanged < x.in.extent_count) {
+    while (result && x.exchanged < x.in.extent_count && c.may_go_on()) {
         result = exchange_chunk(d, x, x.exchanged / per_chunk);
         if (result)
             x.exchanged += per_chunk;
