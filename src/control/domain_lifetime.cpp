@@ -48,7 +48,6 @@ void lift_cap(Domain& domain) {
 }
 
 void stop_timers(Vcpu& vcpu) {
-    vcpu.period = 0;
     for (Timer* const timer : {&vcpu.singleshot, &vcpu.periodic, &vcpu.poll_timer})
         timer->stop();
 }
@@ -72,17 +71,20 @@ void domain_unreferenced(Domain& domain) {
 void destroy_domain(Domain& domain) {
     if (domain.dying.exchange(true))
         return;
+    domain.doomed.store(true);
     leave_cpu_pool(domain);
     lift_cap(domain); // or its way to the border could take long
     pause_domain(domain);
     for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
-        stop_timers(*vcpu);
-    use_claim(domain, ~uint64_t{0});
+        vcpu->period = 0;
     forget_virq_handler(domain.id);
     events_release(domain);
     grants_release(domain);
-    // Whoever found one of its vCPUs or pages before this has let go of it afterwards.
+    // Whoever found one of its vCPUs or pages before this has let go of it afterwards, and no timer
+    // sets itself again.
     wait_for_all_cpus();
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
+        stop_timers(*vcpu);
     stop_logging(domain);
     release_guest_state(domain);
     Mfn const shared_info = domain.shared_info_frame;
@@ -90,7 +92,8 @@ void destroy_domain(Domain& domain) {
     wait_for_all_cpus();
     release_shared_frame(domain, shared_info);
     give_up_frames(domain);
-    drop_domain_reference(domain); // it is not alive any more
+    use_claim(domain, ~uint64_t{0}); // nobody can claim any more
+    drop_domain_reference(domain);   // it is not alive any more
     // Who still maps its frames hears of it and lets go.
     send_global_virq(abi::virq_dom_exc);
 }

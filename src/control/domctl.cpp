@@ -135,8 +135,12 @@ Result<Answer> dispatch(Context& c, abi::Domctl& op) {
         return get_info(op);
     default:
         DomainRef const d = TRY(target_domain(c, op.domain));
+        bool const ends = op.command == static_cast<uint32_t>(DomctlOperation::destroydomain);
+        // Before `control` is had: who has it may be waiting for a vCPU that works off a long list.
+        if (ends && may_destroy(c, *d))
+            d->doomed.store(true);
         MutexGuard guard{d->control};
-        if (d->dying.load() && op.command != static_cast<uint32_t>(DomctlOperation::destroydomain))
+        if (d->dying.load() && !ends)
             return Errno::srch;
         return OnDomains::call(c, *d, op);
     }

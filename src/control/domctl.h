@@ -12,6 +12,8 @@ enum class Answer : uint8_t { none, argument };
 
 // Lifetime (domctl_domain.cpp).
 Result<> create_domain(abi::Domctl& op);
+/// Not oneself, nor the hardware domain.
+bool may_destroy(Context const& c, Domain const& d);
 Result<Answer> destroy_by_toolstack(Context& c, Domain& d);
 Result<Answer> pause_by_toolstack(Context& c, Domain& d);
 Result<Answer> unpause_by_toolstack(Context& c, Domain& d);

@@ -68,8 +68,10 @@ Result<> create_domain(abi::Domctl& op) {
     return {};
 }
 
+bool may_destroy(Context const& c, Domain const& d) { return &d != &c.domain && !d.hardware; }
+
 Result<Answer> destroy_by_toolstack(Context& c, Domain& d) {
-    if (&d == &c.domain || d.hardware)
+    if (!may_destroy(c, d))
         return Errno::inval;
     destroy_domain(d);
     return Answer::none;

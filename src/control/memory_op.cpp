@@ -82,7 +82,7 @@ Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap
         return Errno::perm;
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
-    for (uint64_t i = 0; i < request.extent_count; ++i, ++done) {
+    for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
         uint64_t gfn = invalid_m2p_entry;
         if (physmap) {
             auto const wanted = extents.read(i);
@@ -105,7 +105,7 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
         return Errno::perm;
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
-    for (uint64_t i = 0; i < request.extent_count; ++i, ++done) {
+    for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
         auto const first = extents.read(i);
         if (!first)
             return done;
@@ -131,22 +131,48 @@ Result<> check_unused(Domain& d, Mfn mfn) {
     return {};
 }
 
-/// Takes such a frame. inval: in use.
+/// Takes and frees such a frame. inval: in use.
 Result<> take_back(Domain& d, Mfn mfn) {
-    // No mapping can appear between this look and the drop that matters: a frame that is mapped
-    // meanwhile stays allocated until that mapping goes.
-    PageRef const page = TRY(PageRef::get(mfn, d.id));
-    if (page_at(mfn).references.load(std::memory_order_acquire) != (Page::owners_reference | 2))
+    PageRef page = TRY(PageRef::get(mfn, d.id));
+    // At once, so that no mapping can appear between the look and the end.
+    uint32_t ours_and_owners = Page::owners_reference | 2;
+    if (!page_at(mfn).references.compare_exchange_strong(ours_and_owners, 0))
         return Errno::inval;
-    return drop_owners_reference(mfn);
+    last_reference_gone(page.release());
+    return {};
 }
 
-/// One step of an exchange: the larger extent of either side.
+/// Frees frames with numbers that never became anybody's.
+void forget_extent(Mfn first, unsigned order) {
+    for (uint64_t k = 0; k < uint64_t{1} << order; ++k)
+        set_m2p(first + k, invalid_m2p_entry);
+    free_frames(first, order);
+}
+
+/// Scrubbed, numbered, and told of, but nobody's yet.
+Result<Mfn> make_extent(abi::MemoryExchange const& x, uint64_t index) {
+    GuestPointer<uint64_t> const out{x.out.extents};
+    uint64_t const gfn = TRY(out.read(index));
+    Mfn const first = TRY(allocate_reachable(x.out.extent_order, x.out.flags));
+    for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
+        zero_page(first + k);
+        set_m2p(first + k, gfn + k);
+        preempt_point_each(frames_at_once, index + k);
+    }
+    if (auto const told = out.write(first.raw(), index); !told) {
+        forget_extent(first, x.out.extent_order);
+        return told.error();
+    }
+    return first;
+}
+
+/// One step of an exchange: the larger extent of either side. What comes is the domain's only when
+/// what goes has gone: whatever its vCPUs do meanwhile, it never has more than before.
 Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk) {
     unsigned const order = std::max(x.in.extent_order, x.out.extent_order);
     uint64_t const in_count = uint64_t{1} << (order - x.in.extent_order);
     uint64_t const out_count = uint64_t{1} << (order - x.out.extent_order);
-    GuestPointer<uint64_t> const in{x.in.extents}, out{x.out.extents};
+    GuestPointer<uint64_t> const in{x.in.extents};
     // One side is a single extent.
     Mfn frames[513];
     if (in_count + out_count > std::size(frames))
@@ -160,20 +186,12 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
             TRY(check_unused(d, given[i] + k));
             preempt_point_each(frames_at_once, i + k);
         }
+    // Its room is kept meanwhile.
+    d.pages.with([&](PageList& list) { list.claimed += uint64_t{1} << order; });
     uint64_t made = 0;
     Result<> const result = [&]() -> Result<> {
-        for (uint64_t i = 0; i < out_count; ++i) {
-            uint64_t const gfn = TRY(out.read(chunk * out_count + i));
-            Mfn const first = TRY(allocate_reachable(x.out.extent_order, x.out.flags));
-            for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
-                zero_page(first + k);
-                set_m2p(first + k, gfn + k);
-                preempt_point_each(frames_at_once, i + k);
-            }
-            give_frames_to(d, first, uint64_t{1} << x.out.extent_order);
-            fresh[made++] = first;
-            TRY(out.write(first.raw(), chunk * out_count + i));
-        }
+        for (; made < out_count; ++made)
+            fresh[made] = TRY(make_extent(x, chunk * out_count + made));
         for (uint64_t i = 0; i < in_count; ++i)
             for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k) {
                 TRY(take_back(d, given[i] + k));
@@ -181,13 +199,14 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
             }
         return {};
     }();
-    // A domain must not come out of this with more than it had.
-    for (uint64_t i = 0; !result && i < made; ++i)
-        for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
-            if (auto const page = PageRef::get(fresh[i] + k, d.id))
-                (void)drop_owners_reference(page->mfn());
-            preempt_point_each(frames_at_once, i + k);
-        }
+    for (uint64_t i = 0; i < made; ++i) {
+        if (result)
+            give_frames_to(d, fresh[i], uint64_t{1} << x.out.extent_order);
+        else
+            forget_extent(fresh[i], x.out.extent_order);
+        preempt_point_each(frames_at_once, i);
+    }
+    d.pages.with([&](PageList& list) { list.claimed -= uint64_t{1} << order; });
     return result;
 }
 
@@ -215,7 +234,7 @@ Result<int64_t> exchange(Context& c, uint64_t argument) {
     if (!open)
         return Errno::srch;
     Result<> result;
-    while (result && x.exchanged < x.in.extent_count) {
+    while (result && x.exchanged < x.in.extent_count && c.may_go_on()) {
         result = exchange_chunk(d, x, x.exchanged / per_chunk);
         if (result)
             x.exchanged += per_chunk;

@@ -227,19 +227,23 @@ void start_vcpus(Domain& domain) {
 }
 } // namespace
 
+namespace {
+/// Each vCPU has been parked at some moment since the call.
+void wait_until_parked(Domain& domain) {
+    for (Vcpu* const v : std::span{domain.vcpus, domain.vcpu_count})
+        while (!is_parked(*v)) {
+            call_to_border(*v);
+            let_others_run();
+        }
+}
+} // namespace
+
 void pause_domain(Domain& domain) {
     domain.pauses.fetch_add(1);
-    auto const vcpus = std::span{domain.vcpus, domain.vcpu_count};
-    // Whoever is still on its way may bring up another: looked at until nobody was.
-    for (bool all_parked = false; !all_parked;) {
-        all_parked = true;
-        for (Vcpu* const v : vcpus)
-            while (!is_parked(*v)) {
-                all_parked = false;
-                call_to_border(*v);
-                let_others_run();
-            }
-    }
+    wait_until_parked(domain);
+    // One that was still on its way may have brought up another, which had been looked at. That one
+    // goes no further than to its border, and now brings up nobody.
+    wait_until_parked(domain);
 }
 
 void unpause_domain(Domain& domain) {

@@ -91,6 +91,8 @@ struct Domain {
     unsigned toolstack_pauses = 0;
     /// Reasons for which no vCPU may enter the guest.
     std::atomic<unsigned> pauses{0};
+    /// Somebody is about to end it: what its vCPUs have begun need not be finished.
+    std::atomic<bool> doomed{false};
     std::atomic<bool> dying{false};
     unsigned vcpu_count = 0;
     Vcpu* vcpus[max_domain_vcpus]{};
@@ -134,6 +136,10 @@ private:
 struct Context {
     Vcpu& vcpu;
     Domain& domain;
+
+    /// Asked in each step through a list of the guest's, which may be as long as it likes: its vCPU
+    /// comes to its border before that when the domain is to end.
+    [[nodiscard]] bool may_go_on() const { return !domain.doomed.load(std::memory_order_relaxed); }
 };
 
 /// Whether a vCPU has a context to run with. Only one caller at a time gets to give it one.

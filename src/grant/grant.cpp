@@ -104,7 +104,7 @@ Result<int64_t> get_version(Context& c, uint64_t argument) {
 
 Result<int64_t> swap_references(Context& c, uint64_t argument, uint32_t count) {
     GuestPointer<abi::GrantSwap> const list{argument};
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
         auto request = TRY(list.read(i));
         request.status = c.domain.grants->table.swap(request.a, request.b);
         TRY(list.write(request, i));
@@ -114,9 +114,9 @@ Result<int64_t> swap_references(Context& c, uint64_t argument, uint32_t count) {
 }
 
 /// Frames do not change hands: whoever offers one keeps it.
-Result<int64_t> refuse_transfers(uint64_t argument, uint32_t count) {
+Result<int64_t> refuse_transfers(Context const& c, uint64_t argument, uint32_t count) {
     GuestPointer<abi::GrantTransfer> const list{argument};
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
         auto request = TRY(list.read(i));
         request.status = GrantStatus::bad_page;
         TRY(list.write(request, i));
@@ -177,7 +177,7 @@ Result<int64_t> do_grant_table_op(Context& c, uint32_t command, uint64_t argumen
     case GrantOperation::copy:
         return copy_grants(c, argument, count);
     case GrantOperation::transfer:
-        return refuse_transfers(argument, count);
+        return refuse_transfers(c, argument, count);
     case GrantOperation::swap_grant_ref:
         return swap_references(c, argument, count);
     case GrantOperation::set_version:

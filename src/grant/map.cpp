@@ -181,7 +181,7 @@ template <class Operation>
 Result<int64_t> unmap_list(Context& c, uint64_t argument, uint32_t count) {
     GuestPointer<Operation> const list{argument};
     constexpr uint32_t batch = 32;
-    for (uint32_t i = 0; i < count; i += batch) {
+    for (uint32_t i = 0; i < count && c.may_go_on(); i += batch) {
         TRY(unmap_some(c, list, i, count - i < batch ? count - i : batch));
         preempt_point();
     }
@@ -192,7 +192,7 @@ Result<int64_t> unmap_list(Context& c, uint64_t argument, uint32_t count) {
 
 Result<int64_t> map_grants(Context& c, uint64_t argument, uint32_t count) {
     GuestPointer<abi::GrantMap> const list{argument};
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
         abi::GrantMap op = TRY(list.read(i));
         op.status = map_one(c, op);
         TRY(list.write(op, i));

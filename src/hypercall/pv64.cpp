@@ -91,7 +91,8 @@ struct ListedArguments {
 /// A list of hypercalls in one. Each result goes into its entry; a list within a list is refused.
 Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
     GuestPointer<abi::MulticallEntry> const entries{list};
-    for (uint32_t i = 0; i < count && context.domain.shutdown.load() == ShutdownState::running;
+    for (uint32_t i = 0; i < count && context.may_go_on() &&
+                         context.domain.shutdown.load() == ShutdownState::running;
          ++i) {
         abi::MulticallEntry entry;
         TRY(entries.read_to(entry, i));

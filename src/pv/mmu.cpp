@@ -261,11 +261,11 @@ Result<> one_mmuext_op(Context& c, Domain& subject, abi::MmuExtOp const& op) {
 } // namespace
 
 namespace {
-Result<int64_t> update_all(UpdateSubjects const& who, uint64_t requests, uint32_t count,
-                           uint64_t done) {
+Result<int64_t> update_all(Context const& c, UpdateSubjects const& who, uint64_t requests,
+                           uint32_t count, uint64_t done) {
     TargetFrame target{who.tables_of};
     GuestPointer<abi::MmuUpdate> const list{requests};
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
         abi::MmuUpdate request;
         Result<> result = list.read_to(request, i);
         if (result)
@@ -286,7 +286,7 @@ namespace {
     uint32_t const tables_owner = foreign >> 16;
     Subject const frames = TRY(frame_owner_named(c, foreign & 0xffff));
     Subject const tables = TRY(subject_named(c, tables_owner ? tables_owner - 1 : domid_self));
-    return update_all({frames.id, frames.domain, *tables.domain}, requests, count, done);
+    return update_all(c, {frames.id, frames.domain, *tables.domain}, requests, count, done);
 }
 } // namespace
 
@@ -294,14 +294,14 @@ Result<int64_t> do_mmu_update(Context& c, uint64_t requests, uint32_t count, uin
                               uint32_t foreign) {
     if (foreign != domid_self) [[unlikely]]
         return update_foreign(c, requests, count, done, foreign);
-    return update_all({c.domain.id, &c.domain, c.domain}, requests, count, done);
+    return update_all(c, {c.domain.id, &c.domain, c.domain}, requests, count, done);
 }
 
 namespace {
 Result<int64_t> operate_on_all(Context& c, Domain& subject, uint64_t operations, uint32_t count,
                                uint64_t done) {
     GuestPointer<abi::MmuExtOp> const list{operations};
-    for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
         abi::MmuExtOp op;
         Result<> result = list.read_to(op, i);
         if (result)

@@ -72,12 +72,7 @@ void end_type(Domain& domain, Mfn mfn) {
             continue;
         }
         PageType const type = word.type();
-        if (type == PageType::writable) {
-            page.flush_stamp.store(stale_from_now(), std::memory_order_release);
-            if (replace(page, word, TypeWord::make(type, 0, 0)))
-                return;
-            continue;
-        }
+        // Busy until it has its stamp: a use that began and ended in between would be younger.
         if (!replace(page, word, TypeWord::make(type, TypeWord::busy, 1)))
             continue;
         release_contents(domain, mfn, type);
@@ -93,6 +88,11 @@ Result<> pin(Domain& domain, Mfn mfn, PageType type) {
     if (old & TypeWord::pinned)
         return Errno::inval;
     (void)ref.release();
+    // Whoever ends the domain may have dropped the frame's pin before it was there.
+    if (domain.dying.load()) {
+        (void)unpin(domain, mfn);
+        return Errno::srch;
+    }
     return {};
 }
 

@@ -88,7 +88,8 @@ public:
     Mfn release() { return std::exchange(mfn_, invalid_mfn); }
 };
 
-/// Pins: the guest's own lasting type reference. inval: already pinned, or not such a table.
+/// Pins: the guest's own lasting type reference. inval: already pinned, or not such a table; srch:
+/// the domain ends.
 Result<> pin(Domain& domain, Mfn mfn, PageType type);
 Result<> unpin(Domain& domain, Mfn mfn);
 

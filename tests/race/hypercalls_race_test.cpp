@@ -321,5 +321,117 @@ TEST(Races, APlaceForAVcpusInfoIsRegisteredOnce) {
     }
 }
 
+/// Somebody is pausing a guest, slowly, on CPU 0.
+std::atomic<bool> pausing{false};
+void pause_slowly() {
+    if (pausing.load() && host::current_cpu() == 0)
+        std::this_thread::sleep_for(std::chrono::microseconds{10});
+}
+
+/// Brings the other one up when that is down, and goes down itself; or, the last of the guest's,
+/// does so while the guest is being paused.
+class RelayProgram final : public Program {
+    std::atomic<bool> const& over_;
+    unsigned const self_, other_;
+
+    int64_t vcpu_op(abi::VcpuOperation what, unsigned vcpu) {
+        return call(abi::Hypercall::vcpu_op, static_cast<uint64_t>(what), vcpu);
+    }
+    void wait_for_pause() {
+        while (!pausing.load() && !over_.load())
+            std::this_thread::yield();
+        // The first one is looked at now.
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+    void step() override {
+        if (vcpu_op(abi::VcpuOperation::is_up, other_) == 0) {
+            if (self_ > other_)
+                wait_for_pause();
+            (void)vcpu_op(abi::VcpuOperation::up, other_);
+            if (!over_.load())
+                (void)vcpu_op(abi::VcpuOperation::down, self_);
+        }
+        if (over_.load())
+            finish();
+    }
+
+public:
+    RelayProgram(Guest& guest, unsigned self, unsigned other, std::atomic<bool> const& over)
+        : Program{guest, self, 1, ~0u}, over_{over}, self_{self}, other_{other} {}
+};
+
+/// Keeps its CPU to itself while somebody pauses a guest, though not for ever.
+class CpuHolder final : public Program {
+    std::atomic<bool> const& over_;
+
+    void step() override {
+        using namespace std::chrono;
+        for (auto const end = steady_clock::now() + 100ms;
+             pausing.load() && steady_clock::now() < end;)
+            std::this_thread::yield();
+        (void)call(abi::Hypercall::sched_op, static_cast<uint64_t>(abi::SchedOperation::yield));
+        if (over_.load())
+            finish();
+    }
+
+public:
+    CpuHolder(Guest& guest, std::atomic<bool> const& over)
+        : Program{guest, 0, 1, ~0u}, over_{over} {}
+};
+
+/// Pauses a guest whose last vCPU is up and the first one down, and looks whether all are parked.
+class PausingProgram final : public Program {
+    Domain& domain_;
+    std::atomic<bool>& over_;
+    unsigned left_ = 10;
+
+    int64_t domctl(abi::DomctlOperation what) {
+        argument<abi::Domctl>() = {
+            static_cast<uint32_t>(what), abi::domctl_interface_version, domain_.id, {}, {}};
+        return call(abi::Hypercall::domctl, address());
+    }
+    void step() override {
+        if (!domain_.vcpus[domain_.vcpu_count - 1]->online.load() || !is_parked(*domain_.vcpus[0]))
+            return std::this_thread::yield();
+        pausing.store(true);
+        EXPECT_EQ(domctl(abi::DomctlOperation::pausedomain), 0);
+        for (unsigned i = 0; i < domain_.vcpu_count; ++i)
+            not_parked_ += is_parked(*domain_.vcpus[i]) ? 0 : 1;
+        pausing.store(false);
+        EXPECT_EQ(domctl(abi::DomctlOperation::unpausedomain), 0);
+        if (--left_ == 0) {
+            over_.store(true);
+            finish();
+        }
+    }
+
+public:
+    unsigned not_parked_ = 0;
+
+    PausingProgram(Guest& guest, Domain& paused, std::atomic<bool>& over)
+        : Program{guest, 0, 1, ~0u}, domain_{paused}, over_{over} {}
+};
+
+/// Also if the last one on its way has brought up one that was at its border already, and has to
+/// wait for a CPU now.
+TEST(Races, APausedDomainsVcpusAreParked) {
+    constexpr unsigned vcpus = 32;
+    Guest control{1, ~0u, true};
+    Guest guest{vcpus}, another;
+    set_affinity(control.vcpu(0), CpuMask::of(0));
+    set_affinity(guest.vcpu(vcpus - 1), CpuMask::of(1));
+    for (pv::PvVcpu* const v : {&guest.vcpu(0), &another.vcpu(0)})
+        set_affinity(*v, CpuMask::of(2));
+    std::atomic<bool> over{false};
+    RelayProgram first{guest, 0, vcpus - 1, over}, last{guest, vcpus - 1, 0, over};
+    CpuHolder holder{another, over};
+    PausingProgram toolstack{control, guest.domain, over};
+    host::hesitate = pause_slowly;
+    EXPECT_TRUE(ParallelMachine::run({&first, &last, &holder, &toolstack}));
+    host::hesitate = nullptr;
+    EXPECT_EQ(toolstack.not_parked_, 0u);
+    control.domain.hardware = false; // whose end would be the machine's
+}
+
 } // namespace
 } // namespace hearth::test

@@ -54,6 +54,8 @@ public:
 
 protected:
     virtual void step() = 0;
+    /// The step that calls this is the last one.
+    void finish() { left_.store(1); }
 
     Guest& guest() { return guest_; }
     uint64_t below(uint64_t n) { return random_() % n; }

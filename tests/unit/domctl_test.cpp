@@ -3,14 +3,18 @@
 
 #include "abi/domctl.h"
 #include "abi/event_channel.h"
+#include "abi/grant_table.h"
 #include "abi/operations.h"
 #include "abi/sysctl.h"
+#include "control/claims.h"
 #include "control/domctl.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
+#include <span>
 
 namespace hearth::test {
 namespace {
@@ -371,6 +375,161 @@ TEST(Domctl, ClaimsKeepMemoryFree) {
     EXPECT_EQ(toolstack.end(second), 0);
     EXPECT_EQ(claim(first, available - 200), 0) << "an end gives the claim back";
     EXPECT_EQ(toolstack.end(first), 0);
+}
+
+/// What somebody does to a domain at each preemption point from when its end has begun.
+DomainId ending = 0;
+template <void (*function)(Domain&)>
+void meanwhile() {
+    if (Domain* const d = find_domain(ending); d && d->dying.load())
+        function(*d);
+}
+
+TEST(Domctl, NobodyClaimsForADomainThatEnds) {
+    Toolstack toolstack;
+    ending = toolstack.make();
+    uint64_t const available = free_frame_count();
+    abi::DomctlMaxMemory everything{available * 4};
+    EXPECT_EQ(toolstack.control(DomctlOperation::max_mem, ending, everything), 0);
+    host::interrupt_window = meanwhile<[](Domain& d) { (void)stake_claim(d, d.id + 1000u); }>;
+    EXPECT_EQ(toolstack.end(ending), 0);
+    host::interrupt_window = nullptr;
+    EXPECT_EQ(find_domain(ending), nullptr);
+    DomainId const next = toolstack.make();
+    EXPECT_EQ(toolstack.control(DomctlOperation::max_mem, next, everything), 0);
+    EXPECT_TRUE(stake_claim(*find_domain(next), free_frame_count()));
+    EXPECT_EQ(toolstack.end(next), 0);
+}
+
+TEST(Domctl, ATimerThatExpiresAtTheEndIsNotSetAgain) {
+    Toolstack toolstack;
+    ending = toolstack.make();
+    auto held = PageRef::get(Mfn{toolstack.populate(ending, 1)[0]}, ending); // keeps it in being
+    ASSERT_TRUE(held);
+    // Its function was about to set it when the end began.
+    static bool expires;
+    expires = true;
+    host::interrupt_window = meanwhile<[](Domain& d) {
+        if (d.vcpus[0]->period == 0 && std::exchange(expires, false))
+            d.vcpus[0]->periodic.set(now_ns() + 1'000'000'000);
+    }>;
+    EXPECT_EQ(toolstack.end(ending), 0);
+    host::interrupt_window = nullptr;
+    EXPECT_FALSE(expires);
+    ASSERT_NE(find_domain(ending), nullptr);
+    EXPECT_FALSE(find_domain(ending)->vcpus[0]->periodic.active());
+    held->reset();
+    Toolstack::settle();
+    EXPECT_EQ(find_domain(ending), nullptr);
+}
+
+/// What a guest has begun is not finished once somebody is about to end it: its lists may be as
+/// long as it likes, and whoever ends it waits for its vCPUs.
+class Doomed : public testing::Test {
+protected:
+    static constexpr uint64_t list = Guest::argument_address;
+    static inline Domain* doomed = nullptr;
+    Guest guest;
+
+    Doomed() { doomed = &guest.domain; }
+    /// A list as the argument page's contents.
+    template <class T>
+    std::span<T> fill(T const& entry) {
+        std::span const all{&guest.argument<T>(), page_size / sizeof(T)};
+        std::ranges::fill(all, entry);
+        return all;
+    }
+    /// The end is announced at the first preemption point.
+    void call(abi::Hypercall number, uint64_t a1, uint64_t a2, uint64_t a3 = 0, uint64_t a4 = 0) {
+        host::interrupt_window = [] { doomed->doomed.store(true); };
+        (void)guest.hypercall(number, a1, a2, a3, a4);
+        host::interrupt_window = nullptr;
+        EXPECT_TRUE(doomed->doomed.load());
+    }
+};
+
+TEST_F(Doomed, HypercallsAreNotMadeAnyMore) {
+    constexpr uint64_t unanswered = 12345;
+    auto const calls = fill<abi::MulticallEntry>(
+        {static_cast<uint64_t>(abi::Hypercall::xen_version), unanswered, {}});
+    call(abi::Hypercall::multicall, list, calls.size());
+    EXPECT_NE(calls.front().result, unanswered);
+    EXPECT_EQ(calls.back().result, unanswered);
+}
+
+TEST_F(Doomed, TablesAreNotUpdatedAnyMore) {
+    auto const updates =
+        fill<abi::MmuUpdate>({guest.l1.raw() << page_shift | abi::mmu_machphys_update, 0});
+    for (uint64_t i = 0; i < updates.size(); ++i)
+        updates[i].value = i;
+    call(abi::Hypercall::mmu_update, list, updates.size(), 0, domid_self);
+    EXPECT_LT(get_m2p(guest.l1), updates.size() - 1);
+}
+
+TEST_F(Doomed, NoMoreIsFlushed) {
+    auto const operations =
+        fill<abi::MmuExtOp>({static_cast<uint32_t>(abi::MmuExtCommand::invlpg_local), 0, 0, 0});
+    uint64_t& invalidated = host::cpu_state(guest.vcpu().cpu()).pages_invalidated;
+    uint64_t const before = invalidated;
+    call(abi::Hypercall::mmuext_op, list, operations.size(), 0, domid_self);
+    EXPECT_LT(invalidated - before, operations.size());
+}
+
+TEST_F(Doomed, GrantsAreNotUsedAnyMore) {
+    constexpr auto unanswered = static_cast<abi::GrantStatus>(12345);
+    auto const check = [&](abi::GrantOperation what, auto const entry) {
+        doomed->doomed.store(false);
+        auto const all = fill(entry);
+        call(abi::Hypercall::grant_table_op, static_cast<uint64_t>(what), list, all.size());
+        EXPECT_NE(all.front().status, unanswered);
+        EXPECT_EQ(all.back().status, unanswered) << static_cast<unsigned>(what);
+    };
+    abi::GrantMap map{};
+    map.status = unanswered;
+    check(abi::GrantOperation::map_grant_ref, map);
+    abi::GrantUnmap unmap{};
+    unmap.status = unanswered;
+    check(abi::GrantOperation::unmap_grant_ref, unmap);
+    abi::GrantCopy copy{};
+    copy.status = unanswered;
+    check(abi::GrantOperation::copy, copy);
+    abi::GrantTransfer transfer{};
+    transfer.status = unanswered;
+    check(abi::GrantOperation::transfer, transfer);
+    abi::GrantSwap swap{};
+    swap.status = unanswered;
+    check(abi::GrantOperation::swap_grant_ref, swap);
+}
+
+TEST_F(Doomed, NoMoreMemoryIsTaken) {
+    for (unsigned i = 0; i < 300; ++i)
+        guest.argument<uint64_t>(0x100 + i * 8) = i;
+    guest.argument<abi::MemoryReservation>() = {list + 0x100, 300, 0, 0, domid_self, {}};
+    uint64_t const before = guest.owned_frames().size();
+    call(abi::Hypercall::memory_op, static_cast<uint64_t>(abi::MemoryOperation::populate_physmap),
+         list);
+    EXPECT_LT(guest.owned_frames().size(), before + 300);
+}
+
+/// Also while somebody else has the domain's `control`, and waits.
+TEST(Domctl, AnEndIsAnnouncedAtOnce) {
+    Toolstack toolstack;
+    DomainId const id = toolstack.make();
+    Domain& d = *find_domain(id);
+    d.control.lock();
+    abi::Domctl const op{static_cast<uint32_t>(DomctlOperation::destroydomain),
+                         abi::domctl_interface_version,
+                         id,
+                         {},
+                         {}};
+    toolstack.argument<abi::Domctl>() = op;
+    EXPECT_FALSE(toolstack.hypercall(abi::Hypercall::domctl, Guest::argument_address));
+    EXPECT_TRUE(d.doomed.load());
+    EXPECT_FALSE(d.dying.load());
+    d.control.unlock();
+    Toolstack::settle();
+    Toolstack::settle();
+    EXPECT_EQ(find_domain(id), nullptr);
 }
 
 TEST(Domctl, TheTypesOfFramesAreTold) {

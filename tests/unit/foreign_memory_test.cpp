@@ -197,6 +197,21 @@ TEST_F(ForeignMemory, TheToolstackBuildsTablesAndPinsThem) {
     EXPECT_EQ(map(control, 1, {}, domid_self), 0);
 }
 
+TEST_F(ForeignMemory, NothingOfADomainThatEndsIsPinned) {
+    auto ending = std::make_unique<Guest>();
+    DomainId const id = ending->domain.id;
+    Mfn const table = ending->new_frame();
+    EXPECT_EQ(map(control, 1, read_only(table), id), 0);
+    ending.reset();
+    EXPECT_EQ(page_at(table).state, PageState::guest) << "somebody maps it";
+    // The builder has not heard of it yet.
+    EXPECT_EQ(mmuext(control, MmuExtCommand::pin_l1_table, table, id), srch);
+    EXPECT_EQ(map(control, 1, {}, domid_self), 0);
+    for (unsigned round = 0; round < 4; ++round) // the reaper's turn
+        run_all_cpus();
+    EXPECT_EQ(find_domain(id), nullptr);
+}
+
 TEST_F(ForeignMemory, ContentsOfAForeignTableMustBeItsOwn) {
     Mfn const table = guest.new_frame();
     direct<Pte>(table)[0] = read_only(control.argument_page);

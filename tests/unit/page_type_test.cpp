@@ -7,6 +7,10 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <functional>
+#include <ucontext.h>
+
 namespace hearth::test {
 namespace {
 
@@ -224,6 +228,131 @@ TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
                   0);
     }
     EXPECT_EQ(guest.owned_frames().size(), before);
+}
+
+/// Runs something between any two instructions of something else, as another CPU might.
+class Interloper {
+    static constexpr uint64_t trap_flag = 0x100;
+    static inline std::function<void()> work;
+    static inline unsigned instructions = 0, when = 0;
+    static inline bool over = false;
+
+    static void stepped(int, siginfo_t*, void* context) {
+        auto& flags = static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL];
+        if (over)
+            flags &= ~static_cast<greg_t>(trap_flag);
+        else if (instructions++ == when)
+            work();
+    }
+
+public:
+    /// Calls `function`, and `other` after its n-th instruction. False: it has no more than that.
+    template <class Function>
+    static bool run(unsigned n, Function function, std::function<void()> other) {
+        struct sigaction action{}, before{};
+        action.sa_sigaction = stepped;
+        action.sa_flags = SA_SIGINFO;
+        sigaction(SIGTRAP, &action, &before);
+        work = std::move(other);
+        instructions = 0;
+        when = n;
+        over = false;
+        __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | trap_flag);
+        function();
+        over = true;
+        asm volatile("nop; nop" : : : "memory");
+        sigaction(SIGTRAP, &before, nullptr);
+        return instructions > n;
+    }
+};
+
+/// Whatever another CPU does between two steps of the last use's end: the stamp is not older than
+/// a use that began before.
+TEST_F(PageTypeTest, TheStampOfALastUseIsNoOlderThanAnyUse) {
+    Mfn const frame = guest.new_frame();
+    Page& page = page_at(frame);
+    auto const use = [&] { return pv::get_page_and_type(guest.domain, frame, PageType::writable); };
+    bool more = true;
+    for (unsigned n = 0; more; ++n) {
+        ASSERT_TRUE(use());
+        uint64_t used = 0;
+        more = Interloper::run(
+            n, [&] { pv::put_type(guest.domain, frame); },
+            [&] {
+                if (page.type_word().has(TypeWord::busy)) // there it would wait
+                    return;
+                if (use()) {
+                    used = stale_from_now();
+                    pv::put_page_and_type(guest.domain, frame);
+                }
+            });
+        drop_reference(frame);
+        ASSERT_EQ(page.type_word().count(), 0u);
+        EXPECT_GE(page.flush_stamp.load(), used) << "after " << n << " instructions";
+    }
+}
+
+/// 32 frames of the guest's for one block of them.
+class ExchangeTest : public PageTypeTest {
+protected:
+    static constexpr uint64_t frames = 32, in = 0x100, out = 0x300;
+    static constexpr uint64_t first_number = 64;
+    static inline Guest* caller = nullptr;
+    static inline std::vector<PageRef> mapped;
+
+    ExchangeTest() {
+        caller = &guest;
+        for (uint64_t i = 0; i < frames; ++i)
+            guest.argument<uint64_t>(in + i * 8) = guest.new_frame().raw();
+    }
+    int64_t exchange() {
+        guest.argument<uint64_t>(out) = first_number;
+        guest.argument<abi::MemoryExchange>() = {
+            {Guest::argument_address + in, frames, 0, 0, domid_self, {}},
+            {Guest::argument_address + out, 1, 5, 0, domid_self, {}},
+            0};
+        return *guest.hypercall(Hypercall::memory_op,
+                                static_cast<uint64_t>(abi::MemoryOperation::exchange),
+                                Guest::argument_address);
+    }
+    [[nodiscard]] uint64_t fresh() { return guest.argument<uint64_t>(out); }
+    /// What another vCPU might do as soon as it sees the new frames' number.
+    static void map_all_meanwhile() {
+        auto const number = caller->argument<uint64_t>(out);
+        if (number == first_number || !mapped.empty())
+            return;
+        auto const map = [](Mfn mfn) {
+            if (auto held = PageRef::get(mfn, caller->domain.id))
+                mapped.push_back(std::move(*held));
+        };
+        for (uint64_t i = 0; i < frames; ++i) {
+            map(Mfn{number + i});
+            map(Mfn{caller->argument<uint64_t>(in + i * 8)});
+        }
+    }
+};
+
+TEST_F(ExchangeTest, GivesAsMuchAsItTakes) {
+    uint64_t const before = guest.owned_frames().size();
+    Mfn const given{guest.argument<uint64_t>(in)};
+    EXPECT_EQ(exchange(), 0);
+    EXPECT_EQ(guest.owned_frames().size(), before);
+    EXPECT_NE(page_at(given).owner, guest.domain.id);
+    EXPECT_EQ(page_at(Mfn{fresh() + frames - 1}).owner, guest.domain.id);
+    EXPECT_EQ(get_m2p(Mfn{fresh() + frames - 1}), first_number + frames - 1);
+    guest.domain.pages.with([](PageList& list) { EXPECT_EQ(list.claimed, 0u); });
+}
+
+TEST_F(ExchangeTest, WhatAnotherVcpuMapsMeanwhileIsNoGain) {
+    uint64_t const before = guest.owned_frames().size();
+    host::interrupt_window = map_all_meanwhile;
+    EXPECT_LT(exchange(), 0);
+    host::interrupt_window = nullptr;
+    EXPECT_FALSE(mapped.empty());
+    EXPECT_LE(guest.owned_frames().size(), before);
+    mapped.clear();
+    EXPECT_EQ(get_m2p(Mfn{fresh()}), invalid_m2p_entry);
+    guest.domain.pages.with([](PageList& list) { EXPECT_EQ(list.claimed, 0u); });
 }
 
 TEST_F(PageTypeTest, AFrameGivenBackWhileMappedStaysUntilItIsNot) {

@@ -37,6 +37,7 @@ uint64_t tsc_step = 0;
 void (*urgent_interrupt)(uint8_t vector) = nullptr;
 void (*interrupt_window)() = nullptr;
 void (*spin)() = nullptr;
+void (*hesitate)() = nullptr;
 uint8_t (*read_port)(uint16_t port, uint8_t last_index) = nullptr;
 uint32_t (*read_wide_port)(uint16_t port, unsigned size) = nullptr;
 void (*write_port)(uint16_t port, unsigned size, uint32_t value) = nullptr;
@@ -78,7 +79,11 @@ bool allocation_failed() { return failed; }
 
 } // namespace host
 
-Cpu& this_cpu() { return cpu_block(host::current_cpu()); }
+Cpu& this_cpu() {
+    if (host::hesitate)
+        host::hesitate();
+    return cpu_block(host::current_cpu());
+}
 void bind_stack(uint64_t, Cpu&) {}
 Symbol find_symbol(uint64_t) { return {"?", 0}; }
 

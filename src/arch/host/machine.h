@@ -78,6 +78,10 @@ extern uint64_t tsc_step;
 /// What a CPU does that waits for another one in a loop. Null: the driver's turn.
 extern void (*spin)();
 
+/// Called when the hypervisor asks which CPU it runs on, as it does for each lock: a moment at
+/// which tests let others overtake it. Null: nothing.
+extern void (*hesitate)();
+
 /// Called for an interrupt that must be taken at once, since its sender waits: TLB flushes. Runs as
 /// the target CPU.
 extern void (*urgent_interrupt)(uint8_t vector);
