@@ -137,10 +137,19 @@ struct Context {
     Vcpu& vcpu;
     Domain& domain;
 
-    /// Asked in each step through a list of the guest's, which may be as long as it likes: its vCPU
+    /// Asked on the way through a list of the guest's, which may be as long as it likes: its vCPU
     /// comes to its border before that when the domain is to end.
     [[nodiscard]] bool may_go_on() const { return !domain.doomed.load(std::memory_order_relaxed); }
 };
+
+/// In such loops whose steps are short, behind each: a preemption point after each `steps` of them,
+/// and then whether to go on. `step` counts from 0.
+inline bool goes_on_after(Context const& context, unsigned steps, uint64_t step) {
+    if (step % steps != steps - 1)
+        return true;
+    preempt_point();
+    return context.may_go_on();
+}
 
 /// Whether a vCPU has a context to run with. Only one caller at a time gets to give it one.
 enum class VcpuSetup : uint8_t { none, under_way, done };

@@ -91,8 +91,7 @@ struct ListedArguments {
 /// A list of hypercalls in one. Each result goes into its entry; a list within a list is refused.
 Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
     GuestPointer<abi::MulticallEntry> const entries{list};
-    for (uint32_t i = 0; i < count && context.may_go_on() &&
-                         context.domain.shutdown.load() == ShutdownState::running;
+    for (uint32_t i = 0; i < count && context.domain.shutdown.load() == ShutdownState::running;
          ++i) {
         abi::MulticallEntry entry;
         TRY(entries.read_to(entry, i));
@@ -102,7 +101,8 @@ Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
         int64_t const value = result ? *result : abi_error(result.error());
         uint64_t const field = list + i * sizeof entry + offsetof(abi::MulticallEntry, result);
         TRY(GuestPointer<int64_t>{field}.write(value));
-        preempt_point_each(4, i); // whatever takes long has points of its own
+        if (!goes_on_after(context, 4, i)) // whatever takes long has points of its own
+            break;
     }
     return 0;
 }

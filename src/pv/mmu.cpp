@@ -265,14 +265,15 @@ Result<int64_t> update_all(Context const& c, UpdateSubjects const& who, uint64_t
                            uint32_t count, uint64_t done) {
     TargetFrame target{who.tables_of};
     GuestPointer<abi::MmuUpdate> const list{requests};
-    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
+    for (uint32_t i = 0; i < count; ++i) {
         abi::MmuUpdate request;
         Result<> result = list.read_to(request, i);
         if (result)
             result = one_mmu_update(who, target, request);
         if (!result)
             return report(done, i, result);
-        preempt_point_each(32, i);
+        if (!goes_on_after(c, 32, i))
+            break;
     }
     return report(done, count, {});
 }
@@ -301,14 +302,15 @@ namespace {
 Result<int64_t> operate_on_all(Context& c, Domain& subject, uint64_t operations, uint32_t count,
                                uint64_t done) {
     GuestPointer<abi::MmuExtOp> const list{operations};
-    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
+    for (uint32_t i = 0; i < count; ++i) {
         abi::MmuExtOp op;
         Result<> result = list.read_to(op, i);
         if (result)
             result = one_mmuext_op(c, subject, op);
         if (!result)
             return report(done, i, result);
-        preempt_point();
+        if (!goes_on_after(c, 1, i))
+            break;
     }
     return report(done, count, {});
 }
