@@ -20,7 +20,13 @@ namespace {
 constinit AddressSlots windows_close_together{layout::descriptor_windows, window_size};
 // Each has an L1 table of its own, so that a guest can be shown no other (memory/guest_view.h).
 constinit AddressSlots windows_apart{layout::descriptor_windows, entries_per_table* page_size};
-AddressSlots& windows() { return guests_are_isolated() ? windows_apart : windows_close_together; }
+/// Which of them is decided when the first vCPU is made, Domain 0's.
+AddressSlots& windows() {
+    static constinit AddressSlots* chosen = nullptr;
+    if (!chosen)
+        chosen = guests_are_isolated() ? &windows_apart : &windows_close_together;
+    return *chosen;
+}
 
 // Writable, since the processor sets accessed bits; never global, since vCPUs of one CPU come and
 // go.
