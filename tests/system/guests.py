@@ -1,7 +1,7 @@
 """What people do with guests, as tests do it: a guest's configuration, its console, and what the toolstack says of it."""
 import re
 
-from toolstack import hear, heard, in_guest, listen  # noqa: F401 (for those who use this)
+from toolstack import KERNEL, hear, heard, in_guest, listen  # noqa: F401 (for those who use this)
 
 GUEST = """
 name = "{name}"
@@ -17,7 +17,7 @@ on_crash = "preserve"
 DEVICES = 'disk = ["format=raw,vdev=xvda,access=rw,target=/tmp/disk.img"]\nvif = ["bridge=xenbr0"]'
 
 
-def configure(dom0, name, memory=128, vcpus=1, address=9, kernel="/boot/vmlinux", more=""):
+def configure(dom0, name, memory=128, vcpus=1, address=9, kernel=KERNEL, more=""):
     """The kernel is unpacked, unless it is said which: that takes the toolstack ten seconds."""
     text = GUEST.format(name=name, kernel=kernel, memory=memory, vcpus=vcpus, address=address, more=more)
     dom0.check(f"cat >/tmp/{name}.cfg <<'END'\n{text}\nEND")

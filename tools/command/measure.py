@@ -1,5 +1,6 @@
 """./hearth bench: executed instructions, counted by QEMU, under Hearth and under Debian's Xen. See bench/README.md."""
 import concurrent.futures
+import contextlib
 import glob
 import gzip
 import json
@@ -73,11 +74,32 @@ def measure_boot(name, image, kernel):
     }
 
 
-def static_program(folder, source):
-    """Builds a program that is all of a guest's user land; its name is the source's."""
-    name = os.path.splitext(os.path.basename(source))[0]
-    commands.quietly(["clang-19", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", os.path.join(folder, name), os.path.join(ROOT, source)],
-                     f"bench-{name}", f"the build of {source}")
+@contextlib.contextmanager
+def folder_with(program):
+    """A folder with bench/linux/PROGRAM.c, built, and `ramdisk`, which has it as all of a guest's user land."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = f"bench/linux/{program}.c"
+        commands.quietly(["clang-19", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", os.path.join(folder, program), os.path.join(ROOT, source)],
+                         f"bench-{program}", f"the build of {source}")
+        machine.ramdisk_with(folder, program)
+        yield folder
+
+
+def on_each(count, *more):
+    """What count(name, image, *more) returns for each hypervisor, both at the same time: by its name."""
+    images = {"hearth": machine.hypervisor(), "xen": debian_xen()}
+    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        jobs = {who: pool.submit(count, who, image, *more) for who, image in images.items()}
+        return {who: job.result() for who, job in jobs.items()}
+
+
+def keep(what, figures):
+    """In build/bench/WHAT.json, which it names."""
+    path = os.path.join(BUILD, f"bench/{what}.json")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        json.dump(figures, file, indent=2)
+    print(f"\n{os.path.relpath(path)}")
 
 
 def what_a_guest_says(kind, name, image, timeout, **options):
@@ -130,12 +152,9 @@ def boot():
         results[who]["image_bytes_gzipped"] = len(gzip.compress(content, 9))
         results[who]["loaded_bytes"] = loaded_bytes(image)
     keep_what_is_left(results)
-    path = os.path.join(BUILD, "bench/boot.json")
-    with open(path, "w") as file:
-        json.dump({"unit": "executed instructions, 1 CPU, 1 GiB, from the hypervisor's first to Domain 0's first",
-                   "image": images["hearth"], "results": results}, file, indent=2)
     report(results, kernels)
-    print(f"\n{os.path.relpath(path)}")
+    keep("boot", {"unit": "executed instructions, 1 CPU, 1 GiB, from the hypervisor's first to Domain 0's first",
+                  "image": images["hearth"], "results": results})
     for failure in failures:
         print(f"hearth: not measured: {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -1,13 +1,10 @@
 """./hearth bench fair: how one CPU is divided among 128 domains, and how soon one that sleeps is served. See bench/README.md."""
-import json
-import os
 import re
 import statistics
 
 import commands
 import machine
 import measure
-from machine import BUILD
 
 GOALS = {"largest error of a share": 0.02, "throughput lost": 0.01, "mean lateness, ms": 2.0}
 
@@ -48,9 +45,6 @@ def fair():
     images = {"hearth": machine.hypervisor(), "xen": measure.debian_xen()}
     results = {who: summary(measure.what_a_guest_says("fair", who, image, 900, memory=1024, cmdline="dom0_mem=64M")) for who, image in images.items()}
     report(results)
-    path = os.path.join(BUILD, "bench/fair.json")
-    with open(path, "w") as file:
-        json.dump({"unit": "parts of one, milliseconds of virtual time; 1 CPU", "results": results}, file, indent=2)
-    print(f"\n{os.path.relpath(path)}")
+    measure.keep("fair", {"unit": "parts of one, milliseconds of virtual time; 1 CPU", "results": results})
     missed = [what for what, goal in GOALS.items() if results["hearth"][what] > goal]
     return 1 if missed else 0

@@ -1,8 +1,5 @@
 """./hearth bench create: executed instructions of what the toolstack does with guests, under Hearth and under Debian's Xen.
 See bench/README.md."""
-import concurrent.futures
-import json
-import os
 import re
 import statistics
 
@@ -10,7 +7,6 @@ import commands
 import machine
 import measure
 import toolstack
-from machine import BUILD
 
 # Under instruction counting, Linux's clock counts instructions. Says how many its processes executed while a command ran: the time that its
 # one CPU was idle is left out, since virtual time jumps while the machine waits for a disk.
@@ -130,21 +126,15 @@ def measure_guests(name, image):
 
 
 def create():
-    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
-    images = {"hearth": machine.hypervisor(), "xen": measure.debian_xen()}
     commands.say("guests come and go on each hypervisor, under instruction counting (some minutes)")
-    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        jobs = {who: pool.submit(measure_guests, who, image) for who, image in images.items()}
-    results = {who: job.result()[0] for who, job in jobs.items()}
-    kept = {who: job.result()[1] for who, job in jobs.items()}
-    path = os.path.join(BUILD, "bench/create.json")
-    with open(path, "w") as file:
-        json.dump({"unit": "executed instructions, 1 CPU", "image": images["hearth"], "results": results, "KiB kept for a guest at rest": kept}, file, indent=2)
+    both = measure.on_each(measure_guests)
+    results = {who: counts for who, (counts, _) in both.items()}
+    kept = {who: kib for who, (_, kib) in both.items()}
     print(f"{'million instructions, median':32}{'Hearth':>12}{'Debian Xen':>14}{'ratio':>8}")
     for title, counts in results["hearth"].items():
         hearth, xen = statistics.median(counts), statistics.median(results["xen"][title])
         print(f"{title:32}{hearth / 1e6:12,.2f}{xen / 1e6:14,.2f}{hearth / xen:8.2f}")
     print(f"{'KiB for a guest at rest':32}{kept['hearth']:12,.1f}{kept['xen']:14,.1f}{kept['hearth'] / kept['xen']:8.2f}"
           f"{'' if kept['hearth'] <= GOAL_KIB else f'  above the goal of {GOAL_KIB}'}")
-    print(f"\n{os.path.relpath(path)}")
+    measure.keep("create", {"unit": "executed instructions, 1 CPU", "image": machine.hypervisor(), "results": results, "KiB kept for a guest at rest": kept})
     return 0

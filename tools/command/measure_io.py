@@ -1,15 +1,10 @@
 """./hearth bench io: executed instructions of a request to a guest's disk and network, in the hypervisor and in all. See bench/README.md."""
-import concurrent.futures
-import json
 import os
 import re
-import tempfile
 
 import commands
-import machine
 import measure
 import toolstack
-from machine import BUILD
 
 GOAL = 1.5  # how many times as much as Hearth Xen takes, at least
 GUEST = f"""name = "io"
@@ -59,17 +54,9 @@ def report(results):
 
 
 def io():
-    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
-    images = {"hearth": machine.hypervisor(), "xen": measure.debian_xen()}
     commands.say("a guest uses its disk and its network on each hypervisor, under instruction counting (ten minutes)")
-    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        measure.static_program(folder, "bench/linux/requests.c")
-        machine.ramdisk_with(folder, "requests")
-        jobs = {who: pool.submit(count, who, image, folder) for who, image in images.items()}
-        results = {who: job.result() for who, job in jobs.items()}
-    path = os.path.join(BUILD, "bench/io.json")
-    with open(path, "w") as file:
-        json.dump({"unit": "executed instructions of one request, 1 CPU", "results": results}, file, indent=2)
+    with measure.folder_with("requests") as folder:
+        results = measure.on_each(count, folder)
     misses = report(results)
-    print(f"\n{os.path.relpath(path)}")
+    measure.keep("io", {"unit": "executed instructions of one request, 1 CPU", "results": results})
     return 1 if misses else 0

@@ -1,15 +1,9 @@
 """./hearth bench isolation: what two well-behaved guests lose when a third misbehaves. See bench/README.md."""
-import concurrent.futures
-import json
-import os
 import re
-import tempfile
 
 import commands
-import machine
 import measure
 import toolstack
-from machine import BUILD
 
 GOAL = 0.02  # how much of its work a well-behaved guest may lose
 SECONDS = 2
@@ -74,17 +68,9 @@ def report(results):
 
 
 def isolation():
-    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
-    images = {"hearth": machine.hypervisor(), "xen": measure.debian_xen()}
     commands.say("guests work beside others that misbehave on each hypervisor, under instruction counting (a quarter of an hour)")
-    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        measure.static_program(folder, "bench/linux/neighbour.c")
-        machine.ramdisk_with(folder, "neighbour")
-        jobs = {who: pool.submit(count, who, image, folder) for who, image in images.items()}
-        results = {who: job.result() for who, job in jobs.items()}
-    path = os.path.join(BUILD, "bench/isolation.json")
-    with open(path, "w") as file:
-        json.dump({"unit": f"pieces of work in {SECONDS} s of virtual time, 1 CPU", "results": results, "lost": {who: lost(work) for who, work in results.items()}}, file, indent=2)
+    with measure.folder_with("neighbour") as folder:
+        results = measure.on_each(count, folder)
     misses = report(results)
-    print(f"\n{os.path.relpath(path)}")
+    measure.keep("isolation", {"unit": f"pieces of work in {SECONDS} s of virtual time, 1 CPU", "results": results, "lost": {who: lost(work) for who, work in results.items()}})
     return 1 if misses else 0

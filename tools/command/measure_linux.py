@@ -1,10 +1,8 @@
 """./hearth bench linux: what system calls, faults and processes of Linux cost natively, in Domain 0 and in a guest on each hypervisor. See bench/README.md."""
 import concurrent.futures
-import json
 import os
 import re
 import subprocess
-import tempfile
 
 import commands
 import machine
@@ -126,19 +124,13 @@ def report(results):
 
 
 def linux():
-    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)
     images = {"Xen": ("xen", measure.debian_xen()), "Hearth": ("hearth", machine.hypervisor())}
     commands.say("booting Linux natively, as Domain 0 and as a guest of each hypervisor, under instruction counting (a quarter of an hour)")
-    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        measure.static_program(folder, "bench/linux/work.c")
-        machine.ramdisk_with(folder, "work")
+    with measure.folder_with("work") as folder, concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         jobs = {"native": pool.submit(count, "native", native, folder)}
         jobs |= {f"{name}, Domain 0": pool.submit(domain0, *image, folder) for name, image in images.items()}
         jobs |= {f"{name}, guest": pool.submit(guests, *image, folder) for name, image in images.items()}
         results = {place: job.result() for place, job in jobs.items()}
-    path = os.path.join(BUILD, "bench/linux.json")
-    with open(path, "w") as file:
-        json.dump({"unit": "executed instructions, 1 CPU unless it says two", "results": results}, file, indent=2)
     misses = report(results)
-    print(f"\n{os.path.relpath(path)}")
+    measure.keep("linux", {"unit": "executed instructions, 1 CPU unless it says two", "results": results})
     return 1 if misses else 0

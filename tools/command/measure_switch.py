@@ -1,13 +1,10 @@
 """./hearth bench switch: what it costs that another vCPU runs, and how late one that sleeps does. See bench/README.md."""
-import json
-import os
 import re
 import statistics
 
 import commands
 import machine
 import measure
-from machine import BUILD
 from measure_paths import GOAL, geometric_mean
 
 # How the guest bench/switch.cpp is started: everything on one CPU, and its two vCPUs on one each.
@@ -43,9 +40,6 @@ def switch():
     hearth, xen = count("hearth", machine.hypervisor()), count("xen", measure.debian_xen())
     ratios = {what: hearth[what]["median"] / xen[what]["median"] for what in xen}
     report(xen, hearth, ratios)
-    path = os.path.join(BUILD, "bench/switch.json")
-    with open(path, "w") as file:
-        json.dump({"unit": "executed instructions; lateness in nanoseconds, which are the same", "xen": xen, "hearth": hearth, "ratios": ratios,
-                   "geometric_mean": geometric_mean(ratios.values())}, file, indent=2)
-    print(f"\n{os.path.relpath(path)}")
+    measure.keep("switch", {"unit": "executed instructions; lateness in nanoseconds, which are the same", "xen": xen, "hearth": hearth, "ratios": ratios,
+                            "geometric_mean": geometric_mean(ratios.values())})
     return 1 if max(ratios.values()) > GOAL else 0
