@@ -12,6 +12,16 @@
 /* What iretq reads, and as much as the processor skips to align its stack. */
 #define BELOW_IRET_FRAME 48
 
+// What an entry left that far above rdi.
+        .macro PUSH_ENTERED_FRAME at
+        push    \at + 40(%rdi)         // ss
+        push    \at + 32(%rdi)
+        push    \at + 24(%rdi)
+        push    \at + 16(%rdi)
+        push    \at + 8(%rdi)          // rip
+        push    \at(%rdi)              // error code and vector
+        .endm
+
 // In the guest's address space; rsp: error code and vector, below an interrupt's frame, on the airlock. Afterwards in
 // Hearth's, and rsp: the same on the vCPU's stack, that far below its end.
         .macro ENTER_HEARTH below=0
@@ -24,12 +34,7 @@
         mov     AIRLOCK_STACK(%rdi), %rax
         mov     %rsp, %rdi
         lea     -\below(%rax), %rsp
-        push    56(%rdi)                // ss
-        push    48(%rdi)
-        push    40(%rdi)
-        push    32(%rdi)
-        push    24(%rdi)                // rip
-        push    16(%rdi)                // error code and vector
+        PUSH_ENTERED_FRAME 16
         mov     (%rdi), %rax
         mov     8(%rdi), %rdi
         .endm
@@ -48,15 +53,7 @@ airlock_vector_stubs:
         push    $0
         .endif
         movl    $vector, 4(%rsp)
-        .if (vector == 2) || (vector == 8) || (vector == 18)
-        jmp     airlock_paranoid
-        .elseif vector == 1
-        jmp     airlock_debug
-        .elseif (vector < 32) || (vector == 0x80)
-        jmp     airlock_exception
-        .else
-        jmp     airlock_interrupt
-        .endif
+        JUMP_BY_VECTOR airlock_paranoid, airlock_debug, airlock_exception, airlock_interrupt
         .set    vector, vector + 1
         .endr
 
@@ -91,21 +88,10 @@ airlock_paranoid:
         mov     %rsp, %rdi
         mov     72(%rdi), %rsp
         push    %rdi
-        push    64(%rdi)                // ss
-        push    56(%rdi)
-        push    48(%rdi)
-        push    40(%rdi)
-        push    32(%rdi)                // rip
-        push    24(%rdi)                // error code and vector
+        PUSH_ENTERED_FRAME 24
         mov     8(%rdi), %rax
         mov     16(%rdi), %rdi
-        SAVE_REGISTERS
-        ENTRY_SITE
-        SMAP_SITE SITE_CLAC
-        cld
-        xor     %ebp, %ebp
-        mov     %rsp, %rdi
-        call    paranoid_exception
+        SEE_TO_PARANOID_EXCEPTION
         RESTORE_REGISTERS
         add     $48, %rsp
         pop     %rsp
@@ -139,24 +125,8 @@ airlock_debug:
         movl    $\entered_by, 4(%rsp)
         jmp     \target
         .endm
-        .balign 64
-        .globl airlock_syscall_stubs
-airlock_syscall_stubs:
-        .set    index, 0
-        .rept   MAX_CPUS
-        .balign 64
-        AIRLOCK_SYSCALL_STUB RING3_CS64, ENTERED_BY_SYSCALL, airlock_syscall
-        .set    index, index + 1
-        .endr
-        .balign 64
-        .globl airlock_syscall32_stubs
-airlock_syscall32_stubs:
-        .set    index, 0
-        .rept   MAX_CPUS
-        .balign 64
-        AIRLOCK_SYSCALL_STUB RING3_CS32, ENTERED_BY_SYSCALL32, airlock_syscall32
-        .set    index, index + 1
-        .endr
+        STUB_OF_EACH_CPU airlock_syscall_stubs, AIRLOCK_SYSCALL_STUB, RING3_CS64, ENTERED_BY_SYSCALL, airlock_syscall
+        STUB_OF_EACH_CPU airlock_syscall32_stubs, AIRLOCK_SYSCALL_STUB, RING3_CS32, ENTERED_BY_SYSCALL32, airlock_syscall32
 
 airlock_syscall:
         ENTER_HEARTH

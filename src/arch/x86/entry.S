@@ -17,15 +17,7 @@ vector_stubs:
         .else
         push    no_error_code + vector * 8(%rip)
         .endif
-        .if (vector == 2) || (vector == 8) || (vector == 18)
-        jmp     paranoid_entry
-        .elseif vector == 1
-        jmp     debug_entry
-        .elseif (vector < 32) || (vector == 0x80)
-        jmp     exception_entry
-        .else
-        jmp     interrupt_entry
-        .endif
+        JUMP_BY_VECTOR paranoid_entry, debug_entry, exception_entry, interrupt_entry
         .set    vector, vector + 1
         .endr
 
@@ -62,13 +54,7 @@ return_to_hypervisor:
 
 // NMI, #DF, #MC: on an IST stack, whatever was interrupted.
 paranoid_entry:
-        SAVE_REGISTERS
-        ENTRY_SITE
-        SMAP_SITE SITE_CLAC
-        cld
-        xor     %ebp, %ebp
-        mov     %rsp, %rdi
-        call    paranoid_exception
+        SEE_TO_PARANOID_EXCEPTION
         jmp     return_to_hypervisor
 
 // #DB has a stack of its own too: one that `mov ss` delayed arrives at the first instruction of a syscall stub, where rsp
@@ -141,24 +127,8 @@ return_by_sysret:
         push    \entered_by(%rip)
         jmp     \target
         .endm
-        .balign 64
-        .globl syscall_stubs
-syscall_stubs:
-        .set    index, 0
-        .rept   MAX_CPUS
-        .balign 64
-        SYSCALL_STUB RING3_CS64, entered_by_syscall, syscall_entry
-        .set    index, index + 1
-        .endr
-        .balign 64
-        .globl syscall32_stubs
-syscall32_stubs:
-        .set    index, 0
-        .rept   MAX_CPUS
-        .balign 64
-        SYSCALL_STUB RING3_CS32, entered_by_syscall32, syscall32_entry
-        .set    index, index + 1
-        .endr
+        STUB_OF_EACH_CPU syscall_stubs, SYSCALL_STUB, RING3_CS64, entered_by_syscall, syscall_entry
+        STUB_OF_EACH_CPU syscall32_stubs, SYSCALL_STUB, RING3_CS32, entered_by_syscall32, syscall32_entry
         .balign 64
 
         .section .rodata
