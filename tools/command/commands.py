@@ -255,7 +255,7 @@ def junit_totals(path):
 
 
 def reported(tally, name, command, report, **more):
-    """Runs a test program that writes a JUnit report."""
+    """Runs a test program that writes a JUnit report; how many failed."""
     begun = time.monotonic()
     if os.path.exists(report):
         os.remove(report)
@@ -267,6 +267,7 @@ def reported(tally, name, command, report, **more):
     if status != 0 and not failed:
         failed = 1  # died, or found nothing to run
     tally.add(passed, failed, name, time.monotonic() - begun, f", {skipped} skipped" if skipped else "")
+    return failed
 
 
 def build_for(tally, name, preset):
@@ -285,9 +286,9 @@ def test_hosted(tally, name, preset):
     report = os.path.join(BUILD, f"logs/{name}.xml")
     # CTest runs each test in a process of its own, on all CPUs.
     quiet = {"stdout": open(os.path.join(BUILD, f"logs/{name}.log"), "w")}
-    reported(tally, name, ["ctest", "--test-dir", folder, "-j", str(os.cpu_count()), "--output-on-failure",
-                             "--output-junit", report, "--timeout", "1800"], report, **quiet)
-    if tally.failed:
+    failed = reported(tally, name, ["ctest", "--test-dir", folder, "-j", str(os.cpu_count()), "--output-on-failure",
+                                    "--output-junit", report, "--timeout", "1800"], report, **quiet)
+    if failed:
         subprocess.run(["ctest", "--test-dir", folder, "--rerun-failed", "--output-on-failure"], stdin=subprocess.DEVNULL)
 
 
