@@ -225,9 +225,7 @@ void start_vcpus(Domain& domain) {
         if (v->online.load() && domain.may_run())
             start(*v);
 }
-} // namespace
 
-namespace {
 /// Each vCPU has been parked at some moment since the call.
 void wait_until_parked(Domain& domain) {
     for (Vcpu* const v : std::span{domain.vcpus, domain.vcpu_count})

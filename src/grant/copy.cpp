@@ -111,11 +111,12 @@ GrantStatus copy_one(Context const& c, abi::GrantCopy const& op) {
 
 Result<int64_t> copy_grants(Context& c, uint64_t argument, uint32_t count) {
     GuestPointer<abi::GrantCopy> const list{argument};
-    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
+    for (uint32_t i = 0; i < count; ++i) {
         abi::GrantCopy op = TRY(list.read(i));
         op.status = copy_one(c, op);
         TRY(list.write(op, i));
-        preempt_point();
+        if (!goes_on_after(c, 1, i))
+            break;
     }
     return 0;
 }

@@ -104,11 +104,12 @@ Result<int64_t> get_version(Context& c, uint64_t argument) {
 
 Result<int64_t> swap_references(Context& c, uint64_t argument, uint32_t count) {
     GuestPointer<abi::GrantSwap> const list{argument};
-    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
+    for (uint32_t i = 0; i < count; ++i) {
         auto request = TRY(list.read(i));
         request.status = c.domain.grants->table.swap(request.a, request.b);
         TRY(list.write(request, i));
-        preempt_point();
+        if (!goes_on_after(c, 1, i))
+            break;
     }
     return 0;
 }
@@ -116,11 +117,12 @@ Result<int64_t> swap_references(Context& c, uint64_t argument, uint32_t count) {
 /// Frames do not change hands: whoever offers one keeps it.
 Result<int64_t> refuse_transfers(Context const& c, uint64_t argument, uint32_t count) {
     GuestPointer<abi::GrantTransfer> const list{argument};
-    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
+    for (uint32_t i = 0; i < count; ++i) {
         auto request = TRY(list.read(i));
         request.status = GrantStatus::bad_page;
         TRY(list.write(request, i));
-        preempt_point();
+        if (!goes_on_after(c, 1, i))
+            break;
     }
     return 0;
 }

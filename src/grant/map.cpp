@@ -181,9 +181,10 @@ template <class Operation>
 Result<int64_t> unmap_list(Context& c, uint64_t argument, uint32_t count) {
     GuestPointer<Operation> const list{argument};
     constexpr uint32_t batch = 32;
-    for (uint32_t i = 0; i < count && c.may_go_on(); i += batch) {
+    for (uint32_t i = 0; i < count; i += batch) {
         TRY(unmap_some(c, list, i, count - i < batch ? count - i : batch));
-        preempt_point();
+        if (!goes_on_after(c, 1, i))
+            break;
     }
     return 0;
 }
@@ -192,11 +193,12 @@ Result<int64_t> unmap_list(Context& c, uint64_t argument, uint32_t count) {
 
 Result<int64_t> map_grants(Context& c, uint64_t argument, uint32_t count) {
     GuestPointer<abi::GrantMap> const list{argument};
-    for (uint32_t i = 0; i < count && c.may_go_on(); ++i) {
+    for (uint32_t i = 0; i < count; ++i) {
         abi::GrantMap op = TRY(list.read(i));
         op.status = map_one(c, op);
         TRY(list.write(op, i));
-        preempt_point();
+        if (!goes_on_after(c, 1, i))
+            break;
     }
     return 0;
 }
