@@ -322,6 +322,27 @@ Message set_isolation(Options& o, std::string_view text) {
     return malformed;
 }
 
+Message set_absent_entries(Options& o, std::string_view text) {
+    Message result = text.empty() ? malformed : fine;
+    while (!text.empty()) {
+        auto word = next_field(text, ',');
+        if (auto value = boolean(word)) {
+            o.defences.absent_entries = o.defences.absent_entries_of_domain0 = value;
+            continue;
+        }
+        auto const [name, on, sound] = part_of(word);
+        if (!sound)
+            result = malformed;
+        else if (name == "dom0")
+            o.defences.absent_entries_of_domain0 = on;
+        else if (name == "domu")
+            o.defences.absent_entries = on;
+        else
+            result = no_such_part;
+    }
+    return result;
+}
+
 // The form of each row: name, what may follow '=', help, properties, parser.
 using O = Options;
 using T = std::string_view;
@@ -468,6 +489,11 @@ constexpr OptionRow table[] = {
      .help = "Run guests with nearly nothing of the hypervisor's mapped",
      .bare = true,
      .parse = set_isolation},
+    {.name = "pv-l1tf",
+     .form = "BOOLEAN | [no-]dom0 | [no-]domu, comma-separated",
+     .help = "End domains whose absent page-table entries name memory",
+     .bare = true,
+     .parse = set_absent_entries},
     {.name = "iommu",
      .form = "BOOLEAN | [no-]required | [no-]verbose | [no-]intremap, comma-separated",
      .help = "Use of the IOMMU",
@@ -491,7 +517,6 @@ constexpr OptionRow table[] = {
     {.name = "cpufreq", .form = "...", .help = "CPU frequency", .bare = true, .ignored = true},
     {.name = "cpuidle", .form = "...", .help = "CPU idle states", .bare = true, .ignored = true},
     {.name = "max_cstate", .form = "...", .help = "CPU idle states", .ignored = true},
-    {.name = "pv-l1tf", .form = "...", .help = "L1TF mitigation", .bare = true, .ignored = true},
     {.name = "vga", .form = "...", .help = "Text or graphics mode", .ignored = true},
     {.name = "edd", .form = "...", .help = "BIOS disk information", .ignored = true},
     {.name = "edid", .form = "...", .help = "Monitor information", .ignored = true},

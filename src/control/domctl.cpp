@@ -153,8 +153,13 @@ Result<int64_t> do_domctl(Context& c, uint64_t argument) {
     abi::Domctl op = TRY(pointer.read());
     if (op.version != abi::domctl_interface_version)
         return Errno::access;
-    if (TRY(dispatch(c, op)) == Answer::argument)
+    Answer const answer = TRY(dispatch(c, op));
+    if (answer != Answer::none)
         TRY(pointer.write(op));
+    if (answer == Answer::argument_and_inval)
+        return Errno::inval;
+    if (answer == Answer::argument_and_nobufs)
+        return Errno::nobufs;
     return 0;
 }
 

@@ -7,8 +7,9 @@
 
 namespace hearth {
 
-/// Whether the argument goes back to the caller, with what the operation filled in.
-enum class Answer : uint8_t { none, argument };
+/// Whether the argument goes back to the caller, with what the operation filled in; there are
+/// errors that it explains.
+enum class Answer : uint8_t { none, argument, argument_and_inval, argument_and_nobufs };
 
 // Lifetime (domctl_domain.cpp).
 Result<> create_domain(abi::Domctl& op);
@@ -46,8 +47,8 @@ Result<Answer> set_extended_context(Context& c, Domain& d, abi::Domctl const& op
 Result<Answer> get_extended_context(Context& c, Domain& d, abi::Domctl& op);
 Result<Answer> set_extended_state(Context& c, Domain& d, abi::Domctl const& op);
 Result<Answer> get_extended_state(Context& c, Domain& d, abi::Domctl& op);
-Result<Answer> set_vcpu_msrs(Domain& d, abi::Domctl& op);
-Result<Answer> get_vcpu_msrs(Domain& d, abi::Domctl& op);
+Result<Answer> set_vcpu_msrs(Context& c, Domain& d, abi::Domctl& op);
+Result<Answer> get_vcpu_msrs(Context& c, Domain& d, abi::Domctl& op);
 
 // Memory (domctl_memory.cpp).
 Result<Answer> page_types(Domain& d, abi::Domctl const& op);

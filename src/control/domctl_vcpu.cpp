@@ -244,19 +244,38 @@ Result<Answer> set_extended_state(Context& c, Domain& d, abi::Domctl const& op) 
     return Answer::none;
 }
 
-Result<Answer> get_vcpu_msrs(Domain& d, abi::Domctl& op) {
+Result<Answer> get_vcpu_msrs(Context& c, Domain& d, abi::Domctl& op) {
     auto request = body_of<abi::DomctlVcpuMsrs>(op);
-    TRY(vcpu_of(d, request.vcpu));
-    request.count = 0; // a PV guest has none of its own
+    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu));
+    uint32_t const room = std::exchange(request.count, most_vcpu_msrs);
+    if (request.msrs != 0) {
+        abi::VcpuMsr msrs[most_vcpu_msrs];
+        Pause pause{d};
+        request.count = store_msrs(v, msrs);
+        if (request.count <= room)
+            TRY((GuestPointer<abi::VcpuMsr>{request.msrs}.write_many({msrs, request.count})));
+    }
     set_body(op, request);
-    return Answer::argument;
+    return request.msrs != 0 && request.count > room ? Answer::argument_and_nobufs
+                                                     : Answer::argument;
 }
 
-Result<Answer> set_vcpu_msrs(Domain& d, abi::Domctl& op) {
-    auto const request = body_of<abi::DomctlVcpuMsrs>(op);
-    TRY(vcpu_of(d, request.vcpu));
-    if (request.count != 0)
-        return Errno::inval;
+/// On an error the count says which of them it is.
+Result<Answer> set_vcpu_msrs(Context& c, Domain& d, abi::Domctl& op) {
+    auto request = body_of<abi::DomctlVcpuMsrs>(op);
+    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu));
+    GuestPointer<abi::VcpuMsr> const msrs{request.msrs};
+    Pause pause{d};
+    for (uint32_t i = 0; i < request.count; ++i) {
+        abi::VcpuMsr const msr = TRY(msrs.read(i));
+        if (msr.reserved != 0 || !load_msr(v, msr)) {
+            request.count = i;
+            set_body(op, request);
+            return Answer::argument_and_inval;
+        }
+        if (!goes_on_after(c, 16, i))
+            break;
+    }
     return Answer::none;
 }
 

@@ -3,6 +3,7 @@
 #include "arch/intrinsics.h"
 #include "arch/x86/asm.h"
 #include "base/format.h"
+#include "cpu/cpu.h"
 #include "memory/direct_map.h"
 #include "memory/image.h"
 #include "memory/tlb.h"
@@ -28,6 +29,10 @@ namespace {
 
 constinit TextBuffer<128> names;
 constinit bool barrier_on_switch = false;
+constinit bool check_absent_entries = false, check_absent_entries_of_domain0 = false;
+/// SPEC_CTRL: Hearth's own bits, and what each CPU holds of its guest's.
+constinit uint64_t own_speculation_control = 0;
+constinit uint64_t guests_speculation_control[max_cpus]{};
 
 void patch_code(uint64_t address, std::string_view code) {
     // SAFETY: text is mapped read-only; the direct map's alias of the same bytes is not. No other
@@ -126,16 +131,20 @@ ProcessorFacts processor_facts() {
 
 void apply_defences(Defences const& d, bool first_cpu) {
     constexpr uint64_t ibrs = bit(0), history_disable = bit(10), automatic_ibrs = bit(21);
-    if (d.restricted_branches && vendor() != Vendor::intel)
+    bool const by_register = d.restricted_branches && vendor() == Vendor::intel;
+    own_speculation_control = by_register ? ibrs | (d.restricted_history ? history_disable : 0) : 0;
+    if (d.restricted_branches && !by_register)
         write_msr(msr::efer, read_msr(msr::efer) | automatic_ibrs);
     else if (d.restricted_branches)
-        write_msr(msr::spec_ctrl, ibrs | (d.restricted_history ? history_disable : 0));
+        write_msr(msr::spec_ctrl, own_speculation_control);
     // What is global stays in the TLB when a guest's space is loaded.
     if (d.isolation)
         write_cr4(read_cr4() & ~cr4::pge);
     if (!first_cpu)
         return;
     barrier_on_switch = d.barrier_on_switch;
+    check_absent_entries = d.absent_entries;
+    check_absent_entries_of_domain0 = d.absent_entries_of_domain0;
     if (d.retpolines)
         patch_code(reinterpret_cast<uint64_t>(__x86_indirect_thunk_r11),
                    {retpoline, static_cast<size_t>(retpoline_end - retpoline)});
@@ -148,6 +157,18 @@ void apply_defences(Defences const& d, bool first_cpu) {
         patch_jump(return_by_sysret, airlock_return);
         patch_jump(return_by_iret, airlock_return_loaded);
     }
+}
+
+bool absent_entries_matter(bool domain0) {
+    return domain0 ? check_absent_entries_of_domain0 : check_absent_entries;
+}
+
+void set_speculation_control(uint64_t of_guest) {
+    uint64_t& held = guests_speculation_control[this_cpu_id()];
+    if (held == of_guest) [[likely]]
+        return;
+    held = of_guest;
+    write_msr(msr::spec_ctrl, own_speculation_control | of_guest);
 }
 
 void forget_predictions() {

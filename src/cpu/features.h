@@ -12,6 +12,11 @@ namespace hearth {
 ProcessorFacts processor_facts();
 /// On each CPU, early. The first patches the code, for all.
 void apply_defences(Defences const& defences, bool first_cpu);
+/// Whether such domains' tables must name no memory in absent entries.
+bool absent_entries_matter(bool domain0);
+/// What a vCPU has written to SPEC_CTRL: in force on this CPU, beside what Hearth has there, until
+/// the next is said. Only where processors have the register.
+void set_speculation_control(uint64_t of_guest);
 /// Between two domains on this CPU: what the one taught its predictors is forgotten.
 void forget_predictions();
 

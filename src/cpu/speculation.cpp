@@ -90,6 +90,10 @@ bool leaks_buffers(ProcessorFacts const& f) {
 bool has_meltdown(ProcessorFacts const& f) {
     return f.vendor == Vendor::intel && !(f.arch_capabilities & capability::no_meltdown);
 }
+/// Whether a load through an absent entry gives what the first-level cache has at its address.
+bool has_l1_terminal_fault(ProcessorFacts const& f) {
+    return has_meltdown(f) && !is_atom_without_mds(f);
+}
 bool can_clear_buffers(ProcessorFacts const& f) {
     return is_amd(f) ? (f.extended_21_eax & amd::clears_by_verw) != 0
                      : (f.leaf_7_edx & clears_by_verw) != 0;
@@ -122,6 +126,7 @@ Defences defences_of(ProcessorFacts const& f) {
     d.barrier_on_switch = has_barrier(f);
     d.clear_buffers = leaks_buffers(f) && can_clear_buffers(f);
     d.isolation = has_meltdown(f);
+    d.absent_entries = has_l1_terminal_fault(f);
     return d;
 }
 
@@ -130,7 +135,7 @@ Exposure exposure_of(ProcessorFacts const& f, Defences const& d) {
     if (!speculates(f) || is_in_order(f))
         return e;
     e.meltdown = has_meltdown(f) && !d.isolation;
-    e.l1_terminal_fault = has_meltdown(f) && !is_atom_without_mds(f);
+    e.l1_terminal_fault = has_l1_terminal_fault(f) && !d.absent_entries;
     e.buffers = leaks_buffers(f) && !can_clear_buffers(f);
     // Zen 1 and 2 (AMD-SB-1037).
     e.branch_types = is_amd(f) && (f.family() == 0x17 || f.family() == 0x18) &&
@@ -145,6 +150,8 @@ Defences chosen_defences(ProcessorFacts const& facts, DefenceChoice const& choic
     d.fill_return_stack = choice.fill_return_stack.value_or(d.fill_return_stack);
     d.clear_buffers = choice.clear_buffers.value_or(d.clear_buffers);
     d.isolation = choice.isolation.value_or(d.isolation);
+    d.absent_entries = choice.absent_entries.value_or(d.absent_entries);
+    d.absent_entries_of_domain0 = choice.absent_entries_of_domain0.value_or(false);
     d.barrier_on_switch =
         choice.barrier_on_switch.value_or(d.barrier_on_switch) && has_barrier(facts);
     return d;
@@ -174,7 +181,9 @@ void describe(TextSink& sink, Defences const& d) {
                           {d.fill_return_stack, " return-stack"},
                           {d.barrier_on_switch, " IBPB"},
                           {d.clear_buffers, " VERW"},
-                          {d.isolation, " XPTI"}};
+                          {d.isolation, " XPTI"},
+                          {d.absent_entries, " absent-entries"},
+                          {d.absent_entries_of_domain0, " absent-entries-of-domain-0"}};
     put_names(sink, names);
 }
 

@@ -39,6 +39,8 @@ struct Defences {
     bool barrier_on_switch = false;   ///< IBPB, and a filled return stack, between domains
     bool clear_buffers = false;       ///< VERW on every way to a guest
     bool isolation = false;           ///< guests run with nearly nothing of Hearth's mapped (XPTI)
+    /// Absent entries of page tables name no memory (L1TF): guests', and Domain 0's.
+    bool absent_entries = false, absent_entries_of_domain0 = false;
     bool operator==(Defences const&) const = default;
 };
 Defences defences_of(ProcessorFacts const& facts);
@@ -46,7 +48,7 @@ Defences defences_of(ProcessorFacts const& facts);
 /// What guests can do all the same, since Hearth, or the microcode, has nothing against it.
 struct Exposure {
     bool meltdown = false;          ///< read all that is mapped, since all is
-    bool l1_terminal_fault = false; ///< read what is in the first-level cache
+    bool l1_terminal_fault = false; ///< read what is in the first-level cache, by absent entries
     bool buffers = false;           ///< MDS and its kin, by microcode that does not clear
     bool branch_types = false;      ///< Retbleed: returns that are predicted as other branches
     bool no_barrier = false;        ///< train branches for another guest, by microcode without IBPB
@@ -58,7 +60,7 @@ Exposure exposure_of(ProcessorFacts const& facts, Defences const& defences);
 /// What the command line asks for instead; unset: as the processor needs.
 struct DefenceChoice {
     std::optional<bool> all{}, retpolines{}, fill_return_stack{}, clear_buffers{},
-        barrier_on_switch{}, isolation{};
+        barrier_on_switch{}, isolation{}, absent_entries{}, absent_entries_of_domain0{};
 };
 /// A defence that the processor has no means for stays off, whatever is asked.
 Defences chosen_defences(ProcessorFacts const& facts, DefenceChoice const& choice);

@@ -47,44 +47,35 @@ constexpr uint32_t leaf_7_ebx =
 constexpr uint32_t leaf_7_ecx = of(0, 1, 6, 8, 9, 10, 11, 12, 14, 22, 25);
 // Invariant TSC, for guests that stay
 constexpr uint32_t extended_7_edx = of(8);
-// CLZERO RSTR_FP_ERR_PTRS SSB_NO BTC_NO; with speculation MSRs: IBPB IBPB_RET
-constexpr uint32_t extended_8_ebx = of(0, 2, 26, 29);
-constexpr uint32_t extended_8_ebx_speculation = of(12, 30);
-// AVX512_4VNNIW AVX512_4FMAPS FSRM MD_CLEAR SERIALIZE ARCH_CAPS; with speculation MSRs: IBRSB STIBP
-// SSBD
-constexpr uint32_t leaf_7_edx = of(2, 3, 4, 10, 14, 29);
-constexpr uint32_t leaf_7_edx_speculation = of(26, 27, 31);
+// CLZERO RSTR_FP_ERR_PTRS IBPB SSB_NO BTC_NO IBPB_RET
+constexpr uint32_t extended_8_ebx = of(0, 2, 12, 26, 29, 30);
+// AVX512_4VNNIW AVX512_4FMAPS FSRM MD_CLEAR SERIALIZE IBRSB STIBP ARCH_CAPS SSBD
+constexpr uint32_t leaf_7_edx = of(2, 3, 4, 10, 14, 26, 27, 29, 31);
 // AVX_VNNI AVX512_BF16 FZRM FSRS FSRCS
 constexpr uint32_t leaf_7_1_eax = of(4, 5, 10, 11, 12);
-// LFENCE_DISPATCH VERW_CLEAR NSCB SRSO_NO SRSO_US_NO; with speculation MSRs: SBPB IBPB_BRTYPE
-constexpr uint32_t extended_21_eax = of(2, 5, 6, 29, 30);
-constexpr uint32_t extended_21_eax_speculation = of(27, 28);
-// MCDT_NO; with speculation MSRs: PSFD
-constexpr uint32_t leaf_7_2_edx = of(5);
-constexpr uint32_t leaf_7_2_edx_speculation = of(0);
+// LFENCE_DISPATCH VERW_CLEAR NSCB SBPB IBPB_BRTYPE SRSO_NO SRSO_US_NO
+constexpr uint32_t extended_21_eax = of(2, 5, 6, 27, 28, 29, 30);
+// PSFD MCDT_NO
+constexpr uint32_t leaf_7_2_edx = of(0, 5);
 
-struct Masks {
-    uint32_t always = 0;
-    uint32_t with_speculation = 0;
+constexpr std::array<uint32_t, feature_words> visible = {
+    leaf_1_edx,
+    leaf_1_ecx,
+    extended_1_edx,
+    extended_1_ecx,
+    leaf_d_1_eax,
+    leaf_7_ebx,
+    leaf_7_ecx,
+    extended_7_edx,
+    extended_8_ebx,
+    leaf_7_edx,
+    leaf_7_1_eax,
+    extended_21_eax,
+    0,
+    leaf_7_2_edx,
+    0,
+    0,
 };
-constexpr std::array<Masks, feature_words> visible = {{
-    {leaf_1_edx},
-    {leaf_1_ecx},
-    {extended_1_edx},
-    {extended_1_ecx},
-    {leaf_d_1_eax},
-    {leaf_7_ebx},
-    {leaf_7_ecx},
-    {extended_7_edx},
-    {extended_8_ebx, extended_8_ebx_speculation},
-    {leaf_7_edx, leaf_7_edx_speculation},
-    {leaf_7_1_eax},
-    {extended_21_eax, extended_21_eax_speculation},
-    {},
-    {leaf_7_2_edx, leaf_7_2_edx_speculation},
-    {},
-    {},
-}};
 
 // Features that make no sense without the state that they use.
 constexpr std::array<uint32_t, feature_words> needs_avx = [] {
@@ -168,9 +159,7 @@ uint32_t host_features(HostCpuid const& host, FeatureWord word) {
 
 uint32_t pv_features(HostCpuid const& host, FeatureInputs const& inputs, FeatureWord word) {
     unsigned const n = static_cast<uint8_t>(word) % feature_words;
-    uint32_t mask = visible[n].always;
-    if (inputs.speculation_msrs)
-        mask |= visible[n].with_speculation;
+    uint32_t mask = visible[n];
 
     bool const is_amd = vendor_of(host) == CpuVendor::amd_like;
     if (word == FeatureWord::leaf_1_edx && is_amd)
@@ -199,11 +188,11 @@ uint32_t pv_features(HostCpuid const& host, FeatureInputs const& inputs, Feature
     return host_features(host, word) & mask;
 }
 
-uint64_t pv_arch_capabilities_mask(FeatureInputs const& inputs) {
-    // RDCL_NO RSBA SSB_NO MDS_NO IF_PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO FB_CLEAR
-    // RRSBA BHI_NO PBRSB_NO GDS_NO RFDS_NO RFDS_CLEAR ITS_NO
-    uint64_t const statements = of(0, 2, 4, 5, 6, 8, 13, 14, 15, 17, 19, 20, 24, 26, 27, 28);
-    return statements | bit(62) | (inputs.speculation_msrs ? bit(1) : 0); // EIBRS
+uint64_t pv_arch_capabilities_mask() {
+    // RDCL_NO EIBRS RSBA SSB_NO MDS_NO IF_PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO
+    // FB_CLEAR RRSBA BHI_NO PBRSB_NO GDS_NO RFDS_NO RFDS_CLEAR ITS_NO
+    uint64_t const statements = of(0, 1, 2, 4, 5, 6, 8, 13, 14, 15, 17, 19, 20, 24, 26, 27, 28);
+    return statements | bit(62);
 }
 
 } // namespace hearth

@@ -61,9 +61,7 @@ CpuVendor vendor_of(HostCpuid const& host);
 
 /// What the guest's view depends on besides the machine.
 struct FeatureInputs {
-    bool invariant_tsc = false; // the guest will not be migrated: show it if the machine has it
-    bool speculation_msrs =
-        false; // the hypervisor switches SPEC_CTRL and performs PRED_CMD for guests
+    bool invariant_tsc = false;    // the guest will not be migrated: show it if the machine has it
     uint64_t xstate_supported = 3; // XCR0 bits that the hypervisor saves and restores
     /// What the toolstack lets the guest see of each word; null: all.
     uint32_t const* allowed = nullptr;
@@ -77,6 +75,6 @@ uint32_t host_features(HostCpuid const& host, FeatureWord word);
 uint32_t pv_features(HostCpuid const& host, FeatureInputs const& inputs, FeatureWord word);
 
 /// Bits of IA32_ARCH_CAPABILITIES that a PV guest sees where the machine sets them.
-uint64_t pv_arch_capabilities_mask(FeatureInputs const& inputs);
+uint64_t pv_arch_capabilities_mask();
 
 } // namespace hearth

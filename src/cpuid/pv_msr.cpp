@@ -177,7 +177,7 @@ MsrRead PvMsrs::read(uint32_t index) const {
     case msr::arch_capabilities:
         if (!has(FeatureWord::leaf_7_edx, feature_arch_capabilities))
             return no_read();
-        return from_host(pv_arch_capabilities_mask(inputs_.features));
+        return from_host(pv_arch_capabilities_mask());
     case msr::misc_enable:
         return value(misc_enable_value);
     case msr::pat:

@@ -80,6 +80,7 @@ struct Domain {
     bool privileged = false; // may use the control interface
     bool hardware = false;   // owns the machine's devices
     bool vcpus_pinned = false;
+    bool absent_entries_matter = false; // of its page tables: they may name no memory
     /// Held during control operations on the domain; guards what they change. Never taken for the
     /// domain's own hypercalls: who holds it may be waiting for the caller to come to its border.
     Mutex control;

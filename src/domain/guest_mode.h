@@ -7,7 +7,8 @@
 
 namespace hearth::abi {
 struct DomctlExtendedContext;
-}
+struct VcpuMsr;
+} // namespace hearth::abi
 
 namespace hearth {
 
@@ -41,6 +42,11 @@ struct ExtendedState {
 ExtendedState extended_state(Vcpu& vcpu);
 /// inval: an XCR0, or components, that are not for guests here.
 Result<> load_extended_state(Vcpu& vcpu, uint64_t xcr0, std::span<std::byte const> area);
+/// Registers that no context names, and which of them are not 0: how many it has put out.
+inline constexpr unsigned most_vcpu_msrs = 2;
+unsigned store_msrs(Vcpu const& vcpu, std::span<abi::VcpuMsr, most_vcpu_msrs> out);
+/// inval: none of these, or nothing that the guest could write there itself.
+Result<> load_msr(Vcpu& vcpu, abi::VcpuMsr const& msr);
 
 /// Fills a guest's frame with the entry points of its hypercalls. inval.
 Result<> write_hypercall_page(Domain& domain, uint64_t frame);

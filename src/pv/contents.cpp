@@ -32,6 +32,23 @@ constexpr uint64_t status_bits = pte::accessed | pte::dirty;
         return true;
     return level == 1 && !(others & ~cache_bits) && may_say_caching(domain, entry);
 }
+/// What a processor with L1TF takes for the address of memory: a load by way of the entry gives
+/// what the first-level cache has there, present or not. It compares up to 44 bits or more. Frame 0
+/// is nobody's. (Intel, "L1 Terminal Fault")
+bool names_memory(Pte absent) {
+    constexpr uint64_t compared = (uint64_t{1} << 44) - 1;
+    uint64_t const frame = (absent.v & pte::frame_bits & compared) >> page_shift;
+    return frame != 0 && frame < frame_limit().raw();
+}
+[[gnu::always_inline]] inline bool absent_allowed(Domain const& domain, Pte entry) {
+    return entry.v == 0 || !domain.absent_entries_matter || !names_memory(entry);
+}
+/// Nobody who knows of L1TF writes such an entry, and who does not cannot be told.
+[[gnu::noinline]] Result<Pte> refuse_absent(Domain& domain) {
+    crash_domain(domain, "an absent entry of its page tables names memory, which this processor may"
+                         " read all the same (L1TF)");
+    return Errno::inval;
+}
 uint64_t stored_bits(Pte entry) {
     return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v;
 }
@@ -82,8 +99,20 @@ void between_entries(unsigned level, unsigned done, unsigned at_once) {
         preempt_point();
 }
 
+Result<> check_absent(Domain& domain, Pte const* table, unsigned level) {
+    for (unsigned i = 0; i < entries_per_table; ++i) {
+        Pte const entry{__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)};
+        if (!entry.present() && !absent_allowed(domain, entry) &&
+            !(level == 4 && is_reserved_slot(i)))
+            TRY(refuse_absent(domain));
+    }
+    return {};
+}
+
 Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
     Pte* const table = direct<Pte>(mfn);
+    if (domain.absent_entries_matter)
+        TRY(check_absent(domain, table, level));
     unsigned done = 0;
     for (unsigned i = next_present(table, 0); i < entries_per_table;
          i = next_present(table, i + 1)) {
@@ -136,7 +165,7 @@ void release_rest(Domain& domain, Pte before, Pte now, unsigned level) {
 }
 
 bool bits_allowed(Domain const& domain, Pte entry, unsigned level) {
-    return !entry.present() || has_allowed_bits(domain, entry, level);
+    return entry.present() ? has_allowed_bits(domain, entry, level) : absent_allowed(domain, entry);
 }
 
 /// Replaces an L1 entry that maps the frame with just these rights; `by` brings its references.
@@ -163,7 +192,7 @@ Result<> check_slot(Pte const* slot, unsigned level) {
 
 Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level, DomainId frames_of) {
     if (!entry.present())
-        return entry;
+        return absent_allowed(domain, entry) ? Result<Pte>{entry} : refuse_absent(domain);
     if (level == 1)
         return take_l1_entry(domain, entry, frames_of);
     if (entry.v & ~common_bits || frames_of != domain.id)

@@ -39,5 +39,11 @@ PvPolicyInputs policy_of(Domain const* domain) {
     }
     return inputs;
 }
+PvPolicyInputs policy_of(PvVcpu const& v) {
+    PvPolicyInputs inputs = policy_of(&v.domain);
+    inputs.vcpu_id = v.id;
+    inputs.xcr0 = v.xcr0;
+    return inputs;
+}
 
 } // namespace hearth::pv

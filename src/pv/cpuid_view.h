@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpuid/pv_cpuid.h"
-#include "domain/domain.h"
+#include "pv/vcpu.h"
 
 namespace hearth::pv {
 
@@ -10,5 +10,6 @@ namespace hearth::pv {
 HostCpuid const& machine_cpuid();
 /// What every vCPU of a domain sees alike; for none in particular: a new guest's.
 PvPolicyInputs policy_of(Domain const* domain);
+PvPolicyInputs policy_of(PvVcpu const& vcpu);
 
 } // namespace hearth::pv

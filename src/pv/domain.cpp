@@ -3,6 +3,7 @@
 #include "abi/xen.h"
 #include "arch/context.h"
 #include "arch/fpu.h"
+#include "cpu/features.h"
 #include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
@@ -81,6 +82,7 @@ Result<Domain*> create_domain(DomainId id, bool hardware, GuestLimits const& lim
     Domain* const d = TRY(make<Domain>());
     d->id = id;
     d->hardware = d->privileged = hardware;
+    d->absent_entries_matter = absent_entries_matter(hardware);
     if (!hardware) // until the toolstack has built it
         d->pauses.store(d->toolstack_pauses = 1);
     d->settings.max_vcpus = limits.vcpus;

@@ -2,6 +2,7 @@
 
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
+#include "cpu/features.h"
 #include "cpuid/pv_cpuid.h"
 #include "cpuid/pv_msr.h"
 #include "domain/guest_memory.h"
@@ -23,13 +24,6 @@ namespace {
 using emulate::Access;
 using emulate::CodeSize;
 using emulate::raise;
-
-PvPolicyInputs policy_for(PvVcpu const& v) {
-    PvPolicyInputs inputs = pv::policy_of(&v.domain);
-    inputs.vcpu_id = v.id;
-    inputs.xcr0 = v.xcr0;
-    return inputs;
-}
 
 Access<> guest_access(Result<> result, uint64_t address, bool write) {
     if (result)
@@ -83,6 +77,21 @@ public:
         return guest_access(copy_from_guest(to.data(), from, to.size()), from.raw(), false);
     }
 };
+
+/// What pv_write_msr() has found to be the vCPU's own to write.
+void store_msr(PvVcpu& v, uint32_t index, uint64_t value) {
+    switch (index) {
+    case arch::msr::tsc_aux:
+        v.tsc_aux = static_cast<uint32_t>(value);
+        break;
+    case arch::msr::spec_ctrl:
+        v.speculation_control = value;
+        return set_speculation_control(value);
+    default: // PRED_CMD, or a base
+        break;
+    }
+    (void)arch::try_write_msr(index, value);
+}
 
 class PrivilegedEnvironment final : public GuestEnvironment {
     [[nodiscard]] bool port_allowed(uint16_t port, unsigned size) const {
@@ -141,7 +150,7 @@ public:
     Access<uint64_t> read_msr(uint32_t index) override {
         if (!v_.kernel_mode)
             return raise(Vector::general_protection);
-        MsrRead const action = pv_read_msr(index, machine_cpuid(), policy_for(v_));
+        MsrRead const action = pv_read_msr(index, machine_cpuid(), policy_of(v_));
         uint64_t host = 0;
         switch (action.kind) {
         case MsrRead::Kind::value:
@@ -155,10 +164,9 @@ public:
         case MsrRead::Kind::vcpu:
             if (index == arch::msr::tsc_aux)
                 return uint64_t{v_.tsc_aux};
-            if (index == arch::msr::fs_base || index == arch::msr::gs_base ||
-                index == arch::msr::kernel_gs_base)
-                return arch::read_msr(index);
-            return uint64_t{0};
+            if (index == arch::msr::spec_ctrl)
+                return v_.speculation_control;
+            return arch::read_msr(index); // a base
         default:
             return raise(Vector::general_protection);
         }
@@ -166,19 +174,11 @@ public:
     Access<> write_msr(uint32_t index, uint64_t value) override {
         if (!v_.kernel_mode)
             return raise(Vector::general_protection);
-        switch (pv_write_msr(index, value, machine_cpuid(), policy_for(v_)).kind) {
+        switch (pv_write_msr(index, value, machine_cpuid(), policy_of(v_)).kind) {
         case MsrWrite::Kind::ignore:
             return {};
         case MsrWrite::Kind::vcpu:
-            if (index == arch::msr::tsc_aux) {
-                v_.tsc_aux = static_cast<uint32_t>(value);
-                (void)arch::try_write_msr(index, v_.tsc_aux);
-                return {};
-            }
-            if ((index == arch::msr::fs_base || index == arch::msr::gs_base ||
-                 index == arch::msr::kernel_gs_base) &&
-                layout::is_canonical(value))
-                arch::write_msr(index, value);
+            store_msr(v_, index, value);
             return {};
         default:
             return raise(Vector::general_protection);
@@ -241,13 +241,13 @@ public:
         return {};
     }
     Access<emulate::CpuidLeaf> cpuid(uint32_t leaf, uint32_t subleaf) override {
-        CpuidResult const r = pv_cpuid(leaf, subleaf, machine_cpuid(), policy_for(v_));
+        CpuidResult const r = pv_cpuid(leaf, subleaf, machine_cpuid(), policy_of(v_));
         return emulate::CpuidLeaf{r.eax, r.ebx, r.ecx, r.edx};
     }
     Access<uint64_t> read_tsc() override { return arch::read_tsc(); }
     Access<> write_extended_control(uint32_t index, uint64_t value) override {
         if (!v_.kernel_mode || index != 0 ||
-            !pv_xcr0_valid(value, machine_cpuid(), policy_for(v_).features) ||
+            !pv_xcr0_valid(value, machine_cpuid(), policy_of(v_).features) ||
             (value & ~arch::fpu_features()))
             return raise(Vector::general_protection);
         v_.xcr0 = value;
@@ -450,7 +450,7 @@ bool emulate_forced_cpuid(PvVcpu& v) {
     if ((bytes & (bit(8 * length) - 1)) != pattern)
         return false;
     CpuidResult const result = pv_cpuid(static_cast<uint32_t>(r.rax), static_cast<uint32_t>(r.rcx),
-                                        machine_cpuid(), policy_for(v));
+                                        machine_cpuid(), policy_of(v));
     r.rax = result.eax;
     r.rbx = result.ebx;
     r.rcx = result.ecx;

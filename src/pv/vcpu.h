@@ -46,6 +46,7 @@ struct PvVcpu final : Vcpu {
     uint64_t gs_base_active = 0;
     uint64_t gs_base_other = 0;
     uint32_t tsc_aux = 0;
+    uint64_t speculation_control = 0; // its SPEC_CTRL
 
     Mfn gdt[gdt_guest_frames];
     unsigned gdt_entries = 0;

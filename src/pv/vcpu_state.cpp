@@ -2,6 +2,8 @@
 #include "abi/domctl.h"
 #include "abi/xen.h"
 #include "arch/fpu.h"
+#include "arch/register_bits.h"
+#include "cpuid/pv_msr.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
 #include "memory/allocator.h"
@@ -9,6 +11,7 @@
 #include "memory/layout.h"
 #include "pv/address_space.h"
 #include "pv/callbacks.h"
+#include "pv/cpuid_view.h"
 #include "pv/descriptor_tables.h"
 #include "pv/domain.h"
 #include "pv/privileged.h"
@@ -279,6 +282,35 @@ Result<> load_extended_state(Vcpu& vcpu, uint64_t xcr0, std::span<std::byte cons
     if (!arch::fpu_set_area(v.fpu, area))
         return Errno::inval;
     v.xcr0 = xcr0;
+    forget(v);
+    return {};
+}
+
+unsigned store_msrs(Vcpu const& vcpu, std::span<abi::VcpuMsr, most_vcpu_msrs> out) {
+    auto const& v = static_cast<PvVcpu const&>(vcpu);
+    unsigned count = 0;
+    if (v.speculation_control != 0)
+        out[count++] = {arch::msr::spec_ctrl, 0, v.speculation_control};
+    if (v.tsc_aux != 0)
+        out[count++] = {arch::msr::tsc_aux, 0, v.tsc_aux};
+    return count;
+}
+
+Result<> load_msr(Vcpu& vcpu, abi::VcpuMsr const& msr) {
+    PvVcpu& v = pv_vcpu(vcpu);
+    if (pv_write_msr(msr.index, msr.value, machine_cpuid(), policy_of(v)).kind !=
+        MsrWrite::Kind::vcpu)
+        return Errno::inval;
+    switch (msr.index) {
+    case arch::msr::spec_ctrl:
+        v.speculation_control = msr.value;
+        break;
+    case arch::msr::tsc_aux:
+        v.tsc_aux = static_cast<uint32_t>(msr.value);
+        break;
+    default: // what the context names, or what is no state
+        return Errno::inval;
+    }
     forget(v);
     return {};
 }

@@ -163,6 +163,31 @@ def test_isolation(cpus):
         assert dom0.poweroff() == 0
 
 
+# A page that nobody may touch, and more memory than there is: entries that are absent and say something.
+ABSENT = """
+import ctypes, mmap
+libc = ctypes.CDLL(None, use_errno=True)
+forbidden = mmap.mmap(-1, 1 << 20)
+forbidden.write(b"x" * (1 << 20))
+address = ctypes.addressof(ctypes.c_char.from_buffer(forbidden))
+for rights in (0, 3):
+    assert libc.mprotect(ctypes.c_void_p(address), 1 << 20, rights) == 0
+pages = [bytearray([i & 255]) * 4096 for i in range(100000)]
+assert all(page[0] == page[4095] == i & 255 for i, page in enumerate(pages))
+"""
+
+
+def test_absent_entries():
+    """Linux keeps to what processors with L1TF ask for: it swaps, and is not ended for it."""
+    with new_machine("options absent entries", cpus=2, memory=512, disk="virtio", cmdline="dom0_mem=300M pv-l1tf") as dom0:
+        dom0.wait_ready()
+        assert re.search(r"speculation: defences:.* absent-entries absent-entries-of-domain-0$", dom0.text, re.M)
+        dom0.check("fallocate -l 512M /swap && chmod 600 /swap && mkswap /swap && swapon /swap")
+        dom0.check(f"cat >/tmp/absent.py <<'END'\n{ABSENT}\nEND\npython3 /tmp/absent.py", timeout=300)
+        assert int(dom0.check("grep '^pswpin ' /proc/vmstat").split()[1]) > 1000
+        assert dom0.poweroff() == 0
+
+
 def send_nmi(stop):
     stopped = stop()
     stopped.monitor("nmi")

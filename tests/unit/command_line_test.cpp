@@ -173,6 +173,14 @@ TEST(CommandLine, DefencesAgainstSpeculation) {
     EXPECT_EQ(defences("xpti=no xpti=default").isolation, std::nullopt);
     for (auto const* const unknown : {"xpti=dom0=no", "xpti=no-domu", "xpti=perhaps", "xpti="})
         EXPECT_EQ(warnings(unknown).size(), 1u) << unknown;
+    EXPECT_EQ(defences("pv-l1tf").absent_entries, true);
+    EXPECT_EQ(defences("pv-l1tf").absent_entries_of_domain0, true);
+    EXPECT_EQ(defences("pv-l1tf=dom0,no-domu").absent_entries, false);
+    EXPECT_EQ(defences("pv-l1tf=dom0,no-domu").absent_entries_of_domain0, true);
+    EXPECT_EQ(defences("pv-l1tf=domu=no").absent_entries, false);
+    EXPECT_EQ(defences("pv-l1tf=domu=no").absent_entries_of_domain0, std::nullopt);
+    for (auto const* const unknown : {"pv-l1tf=", "pv-l1tf=dom0=perhaps", "pv-l1tf=shadow"})
+        EXPECT_EQ(warnings(unknown).size(), 1u) << unknown;
     EXPECT_EQ(warnings("spec-ctrl=l1d-flush").size(), 1u);
     EXPECT_EQ(warnings("spec-ctrl=rsb=perhaps").size(), 1u);
     EXPECT_EQ(warnings("spec-ctrl=bti-thunk=prayer").size(), 1u);

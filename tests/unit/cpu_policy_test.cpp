@@ -175,5 +175,78 @@ TEST_F(CpuPolicy, WordsOfFeatures) {
     EXPECT_EQ(body.word_count, feature_words);
 }
 
+/// Registers of a vCPU's own that no context names.
+class VcpuMsrs : public CpuPolicy {
+protected:
+    static constexpr uint32_t spec_ctrl = 0x48, pred_cmd = 0x49, fs_base = 0xc0000100,
+                              tsc_aux = 0xc0000103;
+    DomainId id;
+
+    VcpuMsrs() {
+        auto& words = host::cpuid_words();
+        words[{7, 0}][3] = 1u << 26 | 1u << 27 | 1u << 31; // IBRS and IBPB, STIBP, SSBD
+        words[{0x80000001, 0}][3] |= 1u << 27;             // RDTSCP
+        id = toolstack.make();
+    }
+    ~VcpuMsrs() override { EXPECT_EQ(toolstack.end(id), 0); }
+
+    std::span<abi::VcpuMsr> msrs() { return {&toolstack.argument<abi::VcpuMsr>(list), 64}; }
+    /// The result, and what has become of the count.
+    std::pair<int64_t, uint32_t> ask(abi::DomctlOperation what, uint32_t count, bool room = true,
+                                     uint32_t vcpu = 0) {
+        abi::DomctlVcpuMsrs body{vcpu, count, room ? Guest::argument_address + list : 0};
+        int64_t const result = toolstack.control(what, id, body);
+        return {result, body.count};
+    }
+    std::pair<int64_t, uint32_t> get(uint32_t count, bool room = true) {
+        return ask(abi::DomctlOperation::get_vcpu_msrs, count, room);
+    }
+    std::pair<int64_t, uint32_t> set(std::initializer_list<abi::VcpuMsr> wanted) {
+        std::ranges::copy(wanted, msrs().begin());
+        return ask(abi::DomctlOperation::set_vcpu_msrs, static_cast<uint32_t>(wanted.size()));
+    }
+};
+using Said = std::pair<int64_t, uint32_t>;
+
+TEST_F(VcpuMsrs, GoInAndComeOutTheSame) {
+    EXPECT_EQ(get(0, false), (Said{0, 2})) << "how many there may be";
+    EXPECT_EQ(get(0), (Said{0, 0})) << "all are 0 to begin with";
+    EXPECT_EQ(set({{tsc_aux, 0, 5}, {spec_ctrl, 0, 5}}), (Said{0, 2}));
+    msrs()[1] = {0x1234, 1, 1};
+    EXPECT_EQ(get(1), (Said{nobufs, 2}));
+    EXPECT_EQ(msrs()[1].index, 0x1234u) << "beyond the room";
+    EXPECT_EQ(get(2), (Said{0, 2}));
+    EXPECT_EQ(msrs()[0].index, spec_ctrl);
+    EXPECT_EQ(msrs()[0].value, 5u);
+    EXPECT_EQ(msrs()[1].index, tsc_aux);
+    EXPECT_EQ(msrs()[1].reserved, 0u);
+    EXPECT_EQ(msrs()[1].value, 5u);
+    EXPECT_EQ(set({{spec_ctrl, 0, 0}}), (Said{0, 1}));
+    EXPECT_EQ(get(2), (Said{0, 1}));
+    EXPECT_EQ(msrs()[0].index, tsc_aux);
+}
+
+TEST_F(VcpuMsrs, NothingThatTheGuestCouldNotWrite) {
+    abi::VcpuMsr const good{tsc_aux, 0, 1};
+    for (abi::VcpuMsr const bad : {abi::VcpuMsr{spec_ctrl, 0, 8},
+                                   {spec_ctrl, 1, 1},
+                                   {tsc_aux, 0, 1ull << 32},
+                                   {pred_cmd, 0, 1},
+                                   {fs_base, 0, 0x1000},
+                                   {0xc0000080, 0, 0xd01},
+                                   {0x12345678, 0, 0}})
+        EXPECT_EQ(set({good, bad}), (Said{inval, 1})) << std::hex << bad.index;
+    host::cpuid_words()[{7, 0}][3] = 0;
+    EXPECT_EQ(set({{spec_ctrl, 0, 1}}), (Said{inval, 0})) << "this machine has none";
+    EXPECT_EQ(ask(abi::DomctlOperation::get_vcpu_msrs, 0, true, 1).first, inval) << "no such vCPU";
+    EXPECT_EQ(ask(abi::DomctlOperation::set_vcpu_msrs, 0, true, 1).first, inval);
+    abi::DomctlVcpuMsrs body{0, 1, 0x1000};
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::set_vcpu_msrs, id, body), fault);
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::get_vcpu_msrs, id, body), fault);
+    body = {0, 0, 0};
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::get_vcpu_msrs, domid_self, body), inval);
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::set_vcpu_msrs, domid_self, body), inval);
+}
+
 } // namespace
 } // namespace hearth::test

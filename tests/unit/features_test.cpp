@@ -219,6 +219,19 @@ TEST_F(Features, BranchesAreRestrictedAsTheVendorHasIt) {
     EXPECT_EQ(state().msrs[msr::spec_ctrl], 0u);
 }
 
+TEST_F(Features, WhatAGuestAsksForIsAddedToHearthsOwn) {
+    say_vendor("GenuineIntel");
+    apply_defences({.restricted_branches = true}, true);
+    constexpr uint64_t ssbd = 4;
+    set_speculation_control(ssbd);
+    EXPECT_EQ(state().msrs[msr::spec_ctrl], 1u | ssbd);
+    state().msrs[msr::spec_ctrl] = 0x1234;
+    set_speculation_control(ssbd);
+    EXPECT_EQ(state().msrs[msr::spec_ctrl], 0x1234u) << "it is not written in vain";
+    set_speculation_control(0);
+    EXPECT_EQ(state().msrs[msr::spec_ctrl], 1u);
+}
+
 TEST_F(Features, PredictionsAreForgottenBetweenDomains) {
     unsigned const fills = host::return_stack_fills;
     forget_predictions();

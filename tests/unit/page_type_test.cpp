@@ -386,5 +386,73 @@ TEST_F(PageTypeTest, PreservingUpdatesKeepWhatTheProcessorNoted) {
     EXPECT_EQ(entry.v & (pte::accessed | pte::dirty), pte::accessed | pte::dirty);
 }
 
+/// On a processor that reads through absent entries, if the first-level cache has it.
+class AbsentEntries : public PageTypeTest {
+protected:
+    Mfn const table = guest.new_frame();
+    static constexpr uint64_t hidden = pte::writable | pte::user; // but not present
+
+    AbsentEntries() { guest.domain.absent_entries_matter = true; }
+    static Pte absent(uint64_t frame) { return {frame << page_shift | hidden}; }
+    static uint64_t end_of_memory() { return frame_limit().raw(); }
+};
+
+TEST_F(AbsentEntries, MayNameWhatIsNotMemory) {
+    constexpr uint64_t all_of_a_frame = (uint64_t{1} << 40) - 1;
+    ASSERT_EQ(pin(table, 1), 0);
+    // As Linux does: the number is inverted, so what it stands for is beyond the end.
+    for (Pte const entry : {Pte{}, Pte{hidden}, absent(end_of_memory()),
+                            absent(all_of_a_frame ^ guest.argument_page.raw()), Pte{1ull << 63}}) {
+        EXPECT_EQ(map(1, entry), 0) << std::hex << entry.v;
+        EXPECT_EQ(update(table, 5, entry.v), 0) << std::hex << entry.v;
+    }
+    EXPECT_EQ(unpin(table), 0);
+    EXPECT_EQ(pin(table, 1), 0) << "and once more with what it has now";
+    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::running);
+}
+
+TEST_F(AbsentEntries, ThatNameMemoryEndTheGuest) {
+    using Way = std::function<void(Guest&, Pte)>;
+    std::pair<char const*, Way> const ways[] = {
+        {"update_va_mapping",
+         [](Guest& g, Pte bad) {
+             EXPECT_EQ(g.hypercall(Hypercall::update_va_mapping, address(1), bad.v, 0), inval);
+         }},
+        {"mmu_update of a higher level",
+         [](Guest& g, Pte bad) {
+             g.argument<abi::MmuUpdate>() = {address_of(g.l2).raw() + 8, bad.v};
+             EXPECT_EQ(
+                 g.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self),
+                 inval);
+         }},
+        {"a table that becomes one",
+         [](Guest& g, Pte bad) {
+             Mfn const garbage = g.new_frame();
+             direct<Pte>(garbage)[511] = bad;
+             g.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(MmuExtCommand::pin_l1_table), 0,
+                                            garbage.raw(), 0};
+             EXPECT_EQ(g.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self),
+                       inval);
+         }},
+        {"an instruction", [](Guest& g, Pte bad) {
+             EXPECT_TRUE(g.run([&] {
+                 Pte expected{};
+                 EXPECT_EQ(
+                     pv::compare_exchange_entry(g.domain, direct<Pte>(g.l1) + 9, 1, expected, bad)
+                         .error(),
+                     Errno::inval);
+             }));
+         }}};
+    for (auto const& [name, write] : ways)
+        for (uint64_t const frame : {uint64_t{1}, table.raw(), end_of_memory() - 1,
+                                     (uint64_t{1} << (44 - page_shift)) + 1}) {
+            SCOPED_TRACE(name);
+            Guest careless;
+            careless.domain.absent_entries_matter = true;
+            write(careless, absent(frame));
+            EXPECT_EQ(careless.domain.shutdown.load(), ShutdownState::shut_down);
+        }
+}
+
 } // namespace
 } // namespace hearth::test

@@ -87,6 +87,17 @@ protected:
         std::function<void(Registers&)> const& prepare = [](Registers&) {}) {
         meet(Vector::general_protection, instruction, 0, prepare);
     }
+    uint64_t read_msr(uint32_t index) {
+        privileged({0x0f, 0x32}, [=](Registers& frame) { frame.rcx = index; });
+        return r().rdx << 32 | r().rax;
+    }
+    void write_msr(uint32_t index, uint64_t value) {
+        privileged({0x0f, 0x30}, [=](Registers& frame) {
+            frame.rcx = index;
+            frame.rax = static_cast<uint32_t>(value);
+            frame.rdx = value >> 32;
+        });
+    }
     /// `int n`, as the IDT's own gate refuses it.
     void privileged_gate(uint8_t n) { meet(Vector::general_protection, {0xcd, n}, n * 8u + 2); }
     [[nodiscard]] bool crashed() {
@@ -402,32 +413,47 @@ TEST_F(Traps, DebugRegistersTakeNoAddressOfOurs) {
 }
 
 TEST_F(Traps, ModelSpecificRegisters) {
-    auto const read = [&](uint32_t index) {
-        privileged({0x0f, 0x32}, [=](Registers& frame) { frame.rcx = index; });
-        return r().rdx << 32 | r().rax;
-    };
-    auto const write = [&](uint32_t index, uint64_t value) {
-        privileged({0x0f, 0x30}, [=](Registers& frame) {
-            frame.rcx = index;
-            frame.rax = static_cast<uint32_t>(value);
-            frame.rdx = value >> 32;
-        });
-    };
     constexpr uint32_t efer = 0xc0000080, fs_base = 0xc0000100, unknown = 0x12345678;
-    EXPECT_EQ(read(efer) & 0x500, 0x500u);
+    EXPECT_EQ(read_msr(efer) & 0x500, 0x500u);
     ASSERT_TRUE(done());
-    write(fs_base, 0x7f0000001000);
+    write_msr(fs_base, 0x7f0000001000);
     ASSERT_TRUE(done());
-    EXPECT_EQ(read(fs_base), 0x7f0000001000u);
-    write(fs_base, 0x8000000000000000);
-    EXPECT_EQ(read(fs_base), 0x7f0000001000u) << "not canonical";
-    write(unknown, 1);
+    EXPECT_EQ(read_msr(fs_base), 0x7f0000001000u);
+    write_msr(fs_base, 0x8000000000000000);
+    EXPECT_EQ(read_msr(fs_base), 0x7f0000001000u) << "not canonical";
+    write_msr(unknown, 1);
     EXPECT_TRUE(in_handler(Vector::general_protection));
-    (void)read(unknown);
+    (void)read_msr(unknown);
     EXPECT_TRUE(in_handler(Vector::general_protection));
     host::tsc = 0x123456789a;
-    EXPECT_GE(read(0x10), 0x123456789au);
+    EXPECT_GE(read_msr(0x10), 0x123456789au);
     ASSERT_TRUE(done());
+}
+
+TEST_F(Traps, SpeculationIsControlledByEachVcpuForItself) {
+    constexpr uint32_t control = 0x48, command = 0x49;
+    constexpr uint64_t ssbd = 4;
+    auto const in_force = [=] { return host::cpu_state(host::current_cpu()).msrs[control]; };
+    write_msr(control, ssbd);
+    EXPECT_TRUE(in_handler(Vector::general_protection)) << "the machine has none";
+    host::cpuid_words()[{0, 0}] = {7, 0x756e6547, 0, 0};
+    host::cpuid_words()[{7, 0}] = {0, 0, 0, 1u << 26 | 1u << 31}; // IBRS and IBPB, SSBD
+    EXPECT_EQ(read_msr(control), 0u);
+    write_msr(control, ssbd);
+    ASSERT_TRUE(done());
+    EXPECT_EQ(read_msr(control), ssbd);
+    write_msr(control, 2);
+    EXPECT_TRUE(in_handler(Vector::general_protection)) << "STIBP, which there is not";
+    write_msr(command, 1);
+    EXPECT_TRUE(done());
+    EXPECT_EQ(host::cpu_state(0).msrs[command], 1u);
+
+    Guest other;
+    for (unsigned turn = 0; turn < 3; ++turn) {
+        EXPECT_TRUE(guest.run([&] { EXPECT_EQ(in_force(), ssbd); }));
+        EXPECT_TRUE(other.run([&] { EXPECT_EQ(in_force(), 0u); }));
+    }
+    host::cpuid_words().clear();
 }
 
 TEST_F(Traps, CpuidByItsPrefixAndByItsFault) {
