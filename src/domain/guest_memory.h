@@ -10,8 +10,11 @@
 #include "base/result.h"
 #include "memory/layout.h"
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <span>
+#include <tuple>
 #include <type_traits>
 
 namespace hearth {
@@ -25,20 +28,19 @@ concept Abi = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &&
 Result<> copy_from_guest(void* to, GuestAddress from, size_t size);
 Result<> copy_to_guest(GuestAddress to, void const* from, size_t size);
 
-/// One object of a size that is known: the short way.
+/// Objects that consist of whole units, few enough to go through registers.
 template <class T>
-Result<> copy_object(uint64_t guest, void* to, void const* from) {
-    if (!layout::guest_start_ok(guest))
-        return Errno::fault;
-    // SAFETY: the object lies outside the hypervisor; the copying survives faults.
-    size_t left;
-    if constexpr (sizeof(T) % 8 == 0)
-        left = arch::copy_guest_quads(to, from, sizeof(T) / 8);
-    else if constexpr (sizeof(T) % 4 == 0)
-        left = arch::copy_guest_longs(to, from, sizeof(T) / 4);
-    else
-        left = arch::copy_guest(to, from, sizeof(T));
-    if (left != 0) [[unlikely]]
+using UnitOf = std::conditional_t<sizeof(T) % sizeof(uint64_t) == 0, uint64_t, uint32_t>;
+template <class T>
+using UnitsOf = std::array<UnitOf<T>, sizeof(T) / sizeof(UnitOf<T>)>;
+template <class T>
+concept FewUnits = sizeof(T) % sizeof(UnitOf<T>) == 0 && sizeof(T) / sizeof(UnitOf<T>) <= 9;
+
+/// One behind the other, all of one type; each is fetched when it is written.
+template <class... Units>
+[[gnu::always_inline]] inline Result<> write_units(GuestAddress to, Units const&... units) {
+    // SAFETY: what begins there lies outside the hypervisor; stores survive faults.
+    if (!layout::guest_start_ok(to.raw()) || !arch::store_to_guest(to.raw(), units...)) [[unlikely]]
         return Errno::fault;
     return {};
 }
@@ -67,15 +69,28 @@ public:
         return value;
     }
     /// The same, to where it is wanted.
-    [[nodiscard]] Result<> read_to(T& value, uint64_t index = 0) const {
-        uint64_t const at = TRY(element(index)).raw();
-        auto const done = copy_object<T>(at, &value, reinterpret_cast<void const*>(at));
-        arch::written_by_assembly(value);
-        return done;
+    [[gnu::always_inline, nodiscard]] Result<> read_to(T& value, uint64_t index = 0) const {
+        GuestAddress const at = TRY(element(index));
+        if constexpr (FewUnits<T>) {
+            UnitsOf<T> units;
+            // SAFETY: the object lies outside the hypervisor; loads survive faults.
+            if (!layout::guest_start_ok(at.raw()) || !arch::load_from_guest(units, at.raw()))
+                [[unlikely]]
+                return Errno::fault;
+            value = std::bit_cast<T>(units);
+            return {};
+        } else {
+            return copy_from_guest(&value, at, sizeof value);
+        }
     }
-    [[nodiscard]] Result<> write(T const& value, uint64_t index = 0) const {
-        uint64_t const at = TRY(element(index)).raw();
-        return copy_object<T>(at, reinterpret_cast<void*>(at), &value);
+    [[gnu::always_inline, nodiscard]] Result<> write(T const& value, uint64_t index = 0) const {
+        GuestAddress const at = TRY(element(index));
+        if constexpr (FewUnits<T>) {
+            return std::apply([at](auto const&... units) { return write_units(at, units...); },
+                              std::bit_cast<UnitsOf<T>>(value));
+        } else {
+            return copy_to_guest(at, &value, sizeof value);
+        }
     }
     [[nodiscard]] Result<> write_many(std::span<T const> values, uint64_t index = 0) const {
         return copy_to_guest(TRY(element(index)), values.data(), values.size_bytes());

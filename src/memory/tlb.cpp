@@ -115,7 +115,8 @@ void load(LoadedSpace& mine, uint64_t cr3, SpaceTag tag) {
 
 void load_address_space(uint64_t cr3, SpaceTag tag) { load(this_cpu().space, cr3, tag); }
 
-void switch_address_space(uint64_t cr3, SpaceTag tag) {
+// Twice in every system call of a user process.
+[[gnu::always_inline]] void switch_address_space(uint64_t cr3, SpaceTag tag) {
     LoadedSpace& mine = this_cpu().space;
     if (!spaces_are_kept)
         return load_afresh(mine, cr3);

@@ -65,7 +65,8 @@ void load_active_space(PvVcpu& vcpu);
 [[gnu::always_inline]] inline void switch_active_space(PvVcpu& vcpu, bool kernel) {
     Mfn const table = kernel ? vcpu.kernel_table : vcpu.user_table;
     vcpu.kernel_mode = kernel;
-    if (table == invalid_mfn || vcpu.domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
+    bool const none = !kernel && table == invalid_mfn; // a kernel's is what it runs on
+    if (none || vcpu.domain.shadow.load(std::memory_order_acquire)) [[unlikely]]
         return load_active_space_slowly(vcpu);
     switch_address_space(address_of(table).raw(), space_tag(kernel));
 }

@@ -4,8 +4,9 @@
 #include "domain/guest_memory.h"
 #include "pv/address_space.h"
 
-#include <algorithm>
 #include <array>
+#include <bit>
+#include <tuple>
 
 namespace hearth::pv {
 namespace {
@@ -20,38 +21,29 @@ constexpr bool has_error_code(Vector v) {
 constexpr uint64_t cleared_on_entry =
     rflags::tf | rflags::nt | rflags::rf | rflags::vm | rflags::ac;
 
-/// The frame that a handler finds: rcx, r11, `extra`, rip, cs, rflags, rsp, ss. The mask of events
-/// stands above cs.
-template <size_t extra_words>
-struct HandlerFrame {
-    uint64_t rcx, r11, extra[extra_words], rip, cs, rflags, rsp, ss;
-};
-template <>
-struct HandlerFrame<0> {
-    uint64_t rcx, r11, rip, cs, rflags, rsp, ss;
-};
-
-/// Puts it on the kernel's stack. Which mode was left is known when this is compiled, so that the
-/// one without a change of address space saves nothing over it.
-template <bool was_user, size_t extra_words>
+/// Puts the frame that a handler finds on the kernel's stack: rcx, r11, `extra`, rip, cs with the
+/// mask of events above it, rflags, rsp, ss. Which mode was left, and how, is known when this is
+/// compiled, so that nobody pays for what is another's.
+template <bool was_user, bool by_syscall, size_t extra_words>
 [[gnu::always_inline]] inline bool push_frame(PvVcpu& vcpu, Registers& r,
                                               std::array<uint64_t, extra_words> const& extra) {
-    bool const masked = vcpu.info->upcall_mask & 1;
-    HandlerFrame<extra_words> frame;
-    frame.rcx = r.rcx;
-    frame.r11 = r.r11;
-    if constexpr (extra_words != 0)
-        std::copy_n(extra.begin(), extra_words, frame.extra);
-    frame.rip = r.rip;
-    frame.cs = (was_user ? r.cs : r.cs & ~uint64_t{3}) | uint64_t{masked} << 32;
-    frame.rflags = (r.rflags & ~rflags::interrupts) | (masked ? 0 : rflags::interrupts);
+    uint64_t const masked = vcpu.info->upcall_mask & 1;
+    uint64_t const left_cs = by_syscall ? RING3_CS64 : was_user ? r.cs : r.cs & ~uint64_t{3};
+    uint64_t const cs = left_cs | masked << 32;
+    // A guest runs with interrupts on.
+    uint64_t flags = r.rflags ^ masked << std::countr_zero(rflags::interrupts);
     if (vcpu.domain.assists(abi::VmAssist::architectural_iopl))
-        frame.rflags = (frame.rflags & ~rflags::iopl) | uint64_t{vcpu.iopl} << 12;
-    frame.rsp = r.rsp;
-    frame.ss = r.ss;
+        flags |= vcpu.iopl;
+    uint64_t const ss = by_syscall ? RING3_DS : r.ss;
     uint64_t const top = (was_user ? vcpu.kernel_sp : r.rsp) & ~uint64_t{15};
-    uint64_t const bottom = top - sizeof frame;
-    if (!GuestPointer<HandlerFrame<extra_words>>{bottom}.write(frame)) [[unlikely]]
+    uint64_t const bottom = top - (7 + extra_words) * sizeof(uint64_t);
+    auto const written = std::apply(
+        [&](auto const&... words) {
+            return write_units(GuestAddress{bottom}, r.rcx, r.r11, words..., r.rip, cs, flags,
+                               r.rsp, ss);
+        },
+        extra);
+    if (!written) [[unlikely]]
         return false;
     r.rsp = bottom;
     return true;
@@ -67,25 +59,29 @@ template <bool was_user, size_t extra_words>
 
 /// Leaves what the guest was doing on its kernel's stack. False: that cannot take it, and the guest
 /// has crashed.
-template <bool was_user, size_t extra_words>
+template <bool was_user, bool by_syscall, size_t extra_words>
 [[gnu::always_inline]] inline bool leave(PvVcpu& vcpu, Registers& r,
                                          std::array<uint64_t, extra_words> const& extra) {
     if constexpr (was_user)
         enter_mode(vcpu, true);
-    if (!push_frame<was_user>(vcpu, r, extra)) [[unlikely]] {
+    if (!push_frame<was_user, by_syscall>(vcpu, r, extra)) [[unlikely]] {
         crash_without_stack(vcpu);
         return false;
     }
     return true;
 }
-[[gnu::always_inline]] inline void go_to(PvVcpu& vcpu, Registers& r, uint64_t handler,
-                                         bool masks_events) {
+[[gnu::always_inline]] inline void start_at(PvVcpu& vcpu, Registers& r, uint64_t handler,
+                                            bool masks_events) {
     if (masks_events)
         vcpu.info->upcall_mask = 1;
     r.rip = handler;
+    r.rflags &= ~cleared_on_entry;
+}
+[[gnu::always_inline]] inline void go_to(PvVcpu& vcpu, Registers& r, uint64_t handler,
+                                         bool masks_events) {
+    start_at(vcpu, r, handler, masks_events);
     r.cs = RING3_CS64;
     r.ss = RING3_DS;
-    r.rflags &= ~cleared_on_entry;
     // rcx and r11 are on the stack: the quick way out may spoil them.
     r.vector = ENTERED_BY_SYSCALL;
 }
@@ -94,7 +90,7 @@ template <bool was_user, size_t extra_words>
 [[gnu::noinline]] void enter_from(PvVcpu& vcpu, uint64_t handler, bool masks_events,
                                   std::array<uint64_t, extra_words> const& extra) {
     Registers& r = vcpu.registers();
-    if (leave<was_user>(vcpu, r, extra)) [[likely]]
+    if (leave<was_user, false>(vcpu, r, extra)) [[likely]]
         go_to(vcpu, r, handler, masks_events);
 }
 
@@ -136,8 +132,9 @@ void deliver_callback(PvVcpu& vcpu, Handler const& handler) {
 }
 
 void deliver_system_call(PvVcpu& vcpu, Registers& r) {
-    if (leave<true, 0>(vcpu, r, {})) [[likely]]
-        go_to(vcpu, r, vcpu.syscall_callback.address, vcpu.syscall_callback.masks_events);
+    // Who came by `syscall` has the selectors of a handler, and the quick way out.
+    if (leave<true, true, 0>(vcpu, r, {})) [[likely]]
+        start_at(vcpu, r, vcpu.syscall_callback.address, vcpu.syscall_callback.masks_events);
 }
 
 void deliver_failsafe(PvVcpu& vcpu) {

@@ -175,7 +175,7 @@ void release_writable_use(Domain& domain, Mfn mfn) {
     pv::put_type(domain, mfn);
 }
 
-void set_io_privilege(Vcpu& vcpu, uint8_t iopl) { pv::pv_vcpu(vcpu).iopl = iopl; }
+void set_io_privilege(Vcpu& vcpu, uint8_t iopl) { pv::pv_vcpu(vcpu).iopl = uint64_t{iopl} << 12; }
 void set_io_bitmap(Vcpu& vcpu, uint64_t bitmap, uint32_t ports) {
     pv::pv_vcpu(vcpu).io_bitmap = bitmap;
     pv::pv_vcpu(vcpu).io_bitmap_ports = ports;

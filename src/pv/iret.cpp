@@ -12,38 +12,32 @@ namespace {
     return {0, WayBack::border};
 }
 
-[[gnu::always_inline]] inline SyscallResult resume_at(PvVcpu& vcpu, Registers& r,
-                                                      abi::IretContext const& frame) {
+constexpr uint64_t selector(uint64_t wanted) { return (wanted & 0xffff) | 3; }
+
+/// What the frame says of the registers, all but rax. True: `sysret` loads just that.
+[[gnu::always_inline]] inline bool take_registers(PvVcpu& vcpu, Registers& r,
+                                                  abi::IretContext const& frame) {
     r.rip = frame.rip;
-    r.cs = (frame.cs & 0xffff) | 3;
-    r.ss = (frame.ss & 0xffff) | 3;
     r.rsp = frame.rsp;
-    if (vcpu.domain.assists(abi::VmAssist::architectural_iopl))
-        vcpu.iopl = static_cast<uint8_t>(frame.rflags >> 12 & 3);
     r.rflags = (frame.rflags &
                 (rflags::cf | rflags::pf | rflags::af | rflags::zf | rflags::sf | rflags::tf |
                  rflags::df | rflags::of | rflags::rf | rflags::nt | rflags::ac | rflags::id)) |
                rflags::fixed | rflags::interrupts;
-    vcpu.info->upcall_mask = !(frame.rflags & rflags::interrupts);
+    if (vcpu.domain.assists(abi::VmAssist::architectural_iopl))
+        vcpu.iopl = frame.rflags & rflags::iopl;
+    // Who makes this hypercall came by `syscall`, and has its selectors.
+    bool const same_selectors = selector(frame.cs) == RING3_CS64 && selector(frame.ss) == RING3_DS;
     bool const in_syscall = frame.flags & abi::iret_in_syscall;
+    if (in_syscall && same_selectors) [[likely]]
+        return flags_allow_sysret(r.rflags);
+    r.cs = selector(frame.cs);
+    r.ss = selector(frame.ss);
+    r.vector = 0;
     if (!in_syscall) {
         r.r11 = frame.r11;
         r.rcx = frame.rcx;
     }
-    if (!in_syscall || r.cs != RING3_CS64 || r.ss != RING3_DS)
-        r.vector = 0;
-    if (vcpu.upcall_due()) [[unlikely]]
-        return way_back_by_upcall(vcpu, r, frame.rax);
-    return in_syscall ? way_back(vcpu, r, frame.rax)
-                      : way_back_by(WayBack::iret, vcpu, r, frame.rax);
-}
-
-[[gnu::always_inline]] inline SyscallResult resume_user(PvVcpu& vcpu, Registers& r,
-                                                        abi::IretContext const& frame) {
-    if (vcpu.user_table == invalid_mfn) [[unlikely]]
-        return crash(vcpu, "iret to user mode without a user address space");
-    enter_mode(vcpu, false);
-    return resume_at(vcpu, r, frame);
+    return false;
 }
 
 } // namespace
@@ -53,9 +47,17 @@ namespace {
     abi::IretContext frame;
     if (!GuestPointer<abi::IretContext>{r.rsp}.read_to(frame)) [[unlikely]]
         return crash(vcpu, "iret with an unreadable frame");
-    if ((frame.cs & 3) == 3)
-        return resume_user(vcpu, r, frame);
-    return resume_at(vcpu, r, frame);
+    bool const by_sysret = take_registers(vcpu, r, frame);
+    bool const masks_events = !(frame.rflags & rflags::interrupts);
+    vcpu.info->upcall_mask = masks_events;
+    if ((frame.cs & 3) == 3) {
+        if (vcpu.user_table == invalid_mfn) [[unlikely]]
+            return crash(vcpu, "iret to user mode without a user address space");
+        enter_mode(vcpu, false);
+    }
+    if (!masks_events && vcpu.upcall_pending()) [[unlikely]]
+        return way_back_by_upcall(vcpu, r, frame.rax);
+    return way_back_by(by_sysret ? WayBack::sysret : WayBack::iret, vcpu, r, frame.rax);
 }
 
 } // namespace hearth::pv

@@ -25,6 +25,8 @@ using emulate::Access;
 using emulate::CodeSize;
 using emulate::raise;
 
+bool has_io_privilege(PvVcpu const& v) { return v.iopl >> 12 >= (v.kernel_mode ? 1 : 3); }
+
 Access<> guest_access(Result<> result, uint64_t address, bool write) {
     if (result)
         return {};
@@ -95,7 +97,7 @@ void store_msr(PvVcpu& v, uint32_t index, uint64_t value) {
 
 class PrivilegedEnvironment final : public GuestEnvironment {
     [[nodiscard]] bool port_allowed(uint16_t port, unsigned size) const {
-        if (v_.iopl >= (v_.kernel_mode ? 1 : 3))
+        if (has_io_privilege(v_))
             return true;
         if (v_.io_bitmap == 0 || port + size > v_.io_bitmap_ports)
             return false;
@@ -271,7 +273,7 @@ public:
     Access<> set_interrupts(bool) override {
         // PV kernels mask events, not interrupts; with I/O privilege the instruction has no effect,
         // as on Xen.
-        if (v_.iopl >= (v_.kernel_mode ? 1 : 3))
+        if (has_io_privilege(v_))
             return {};
         return raise(Vector::general_protection);
     }

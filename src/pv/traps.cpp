@@ -148,27 +148,31 @@ namespace {
 }
 
 [[gnu::noinline]] SyscallResult system_call_of_user(PvVcpu& v, Registers& r) {
-    r.r11 |= rflags::interrupts;
     if (v.syscall_callback.address) [[likely]]
         deliver_system_call(v, r);
     else
         deliver_syscall_without_callback(v, r);
-    // A handler's frame has flat selectors and flags that are safe.
-    return v.upcall_due() ? way_back_by_upcall(v, r, r.rax)
-                          : way_back_by(WayBack::sysret, v, r, r.rax);
+    return v.upcall_due() ? way_back_by_upcall(v, r, r.rax) : way_back_to_handler(v, r.rax);
+}
+
+[[gnu::noinline]] SyscallResult hypercall_of_kernel(PvVcpu& v, Registers& r) {
+    uint64_t const result = hypercall(v, r);
+    if (v.upcall_due()) [[unlikely]]
+        return way_back_by_upcall(v, r, result);
+    // Nobody has changed the frame; who wants to has the vCPU come to its border.
+    return way_back_by(flags_allow_sysret(r.rflags) ? WayBack::sysret : WayBack::iret, v, r,
+                       result);
 }
 } // namespace
 
+// Only chooses, so that none pays for another's stack frame.
 SyscallResult guest_syscall(Registers& r, Thread& vcpu) {
     PvVcpu& v = pv_vcpu(vcpu);
     if (!v.kernel_mode) [[unlikely]]
         return system_call_of_user(v, r);
     if (r.rax == static_cast<uint64_t>(abi::Hypercall::iret))
         return do_iret(v, r);
-    uint64_t const result = hypercall(v, r);
-    if (v.upcall_due()) [[unlikely]]
-        return way_back_by_upcall(v, r, result);
-    return way_back(v, r, result);
+    return hypercall_of_kernel(v, r);
 }
 
 void guest_syscall32(Registers& r) {

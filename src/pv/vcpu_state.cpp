@@ -42,7 +42,7 @@ void set_registers(PvVcpu& v, abi::UserRegisters const& u) {
     r.rflags = (u.rflags & settable_flags) | rflags::fixed | rflags::interrupts;
     r.rsp = u.rsp;
     r.ss = u.ss | 3u;
-    v.iopl = static_cast<uint8_t>(u.rflags >> 12 & 3);
+    v.iopl = u.rflags & rflags::iopl;
     v.ds = u.ds;
     v.es = u.es;
     v.fs = u.fs;
@@ -215,7 +215,7 @@ void store_vcpu_context(Vcpu& vcpu, abi::VcpuGuestContext& c) {
     memcpy(&c.registers, &r, offsetof(Registers, error_code));
     c.registers.rip = r.rip;
     c.registers.cs = static_cast<uint16_t>(r.cs);
-    c.registers.rflags = (r.rflags & ~rflags::iopl) | uint64_t{v.iopl} << 12;
+    c.registers.rflags = r.rflags | v.iopl;
     c.registers.rsp = r.rsp;
     c.registers.ss = static_cast<uint16_t>(r.ss);
     c.registers.ds = v.ds;

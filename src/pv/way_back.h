@@ -19,13 +19,15 @@ struct SyscallResult {
     WayBack way;
 };
 
+constexpr bool flags_allow_sysret(uint64_t flags) {
+    return !(flags & (rflags::tf | rflags::rf | rflags::nt | rflags::vm));
+}
 /// `sysret` loads flat selectors and keeps rcx and r11 for itself: for frames whose guest expects
 /// that. A frame that says it came by `syscall` has these selectors; whoever changes them says
 /// otherwise. At an address that is not canonical the instruction would fault with the hypervisor's
 /// privilege: the caller has looked at that.
 inline bool sysret_is_safe_if_canonical(Registers const& r) {
-    constexpr uint64_t unsafe = rflags::tf | rflags::rf | rflags::nt | rflags::vm;
-    return r.vector == ENTERED_BY_SYSCALL && !(r.rflags & unsafe);
+    return r.vector == ENTERED_BY_SYSCALL && flags_allow_sysret(r.rflags);
 }
 inline bool sysret_is_safe(Registers const& r) {
     return r.vector == ENTERED_BY_SYSCALL && layout::is_canonical(r.rip) &&
@@ -43,6 +45,11 @@ inline SyscallResult way_back(PvVcpu const& v, Registers const& r, uint64_t rax)
 inline SyscallResult way_back_by(WayBack way, PvVcpu const& v, Registers const& r, uint64_t rax) {
     bool const safe = v.attention() == 0 && layout::is_canonical(r.rip);
     return {rax, safe ? way : WayBack::border};
+}
+/// A handler's frame has flat selectors, flags that are safe, and an address that was looked at
+/// when the guest set it.
+inline SyscallResult way_back_to_handler(PvVcpu const& v, uint64_t rax) {
+    return {rax, v.attention() == 0 ? WayBack::sysret : WayBack::border};
 }
 /// By way of the event callback.
 [[gnu::noinline]] inline SyscallResult way_back_by_upcall(PvVcpu& v, Registers const& r,

@@ -5,6 +5,7 @@
 #include "arch/host/port_io.h"
 #include "arch/register_bits.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -79,13 +80,14 @@ inline void fill_quads(void* to, uint64_t value, size_t quads) {
 
 /// As entry.S has them, with the page tables that CR3 names walked by software.
 size_t copy_guest(void* to, void const* from, size_t size);
-template <class T>
-void written_by_assembly(T&) {}
-inline size_t copy_guest_quads(void* to, void const* from, size_t count) {
-    return (copy_guest(to, from, count * 8) + 7) / 8;
+template <class Unit, size_t count>
+bool load_from_guest(std::array<Unit, count>& to, uint64_t from) {
+    return copy_guest(&to, reinterpret_cast<void const*>(from), sizeof to) == 0;
 }
-inline size_t copy_guest_longs(void* to, void const* from, size_t count) {
-    return (copy_guest(to, from, count * 4) + 3) / 4;
+template <class Unit, class... Units>
+bool store_to_guest(uint64_t to, Unit first, Units... others) {
+    Unit const from[] = {first, others...};
+    return copy_guest(reinterpret_cast<void*>(to), from, sizeof from) == 0;
 }
 bool compare_exchange_guest(void* address, uint64_t* expected, uint64_t desired, size_t size);
 

@@ -299,21 +299,6 @@ copy_guest:
         .quad   782b, 783b
         .popsection
 
-// Few and whole units: rdi to, rsi from, rcx how many; left in rcx: those NOT copied.
-        .macro COPY_GUEST name, operation
-        .globl copy_guest_\name
-copy_guest_\name:
-        SMAP_SITE SITE_STAC
-780:    rep \operation
-781:    SMAP_SITE SITE_CLAC
-        ret
-        .pushsection .exception_table, "a"
-        .quad   780b, 781b
-        .popsection
-        .endm
-        COPY_GUEST quads, movsq
-        COPY_GUEST longs, movsl
-
 // bool compare_exchange_guest(uint64_t* address, uint64_t* expected, uint64_t desired, size_t size): false on a fault.
         .globl compare_exchange_guest
 compare_exchange_guest:

@@ -2,9 +2,12 @@
 #pragma once
 
 #include "arch/register_bits.h"
+#include "arch/x86/asm.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace hearth::arch {
 
@@ -177,21 +180,73 @@ inline void fill_quads(void* to, uint64_t value, size_t quads) {
     asm volatile("rep stosq" : "+D"(to), "+c"(quads) : "a"(value) : "memory");
 }
 
-/// As copy_guest() for few and whole units of 8 or 4 bytes: how many were NOT copied.
-inline size_t copy_guest_quads(void* to, void const* from, size_t count) {
-    // SAFETY: the routine uses these registers only; there is no red zone for the call to spoil.
-    asm volatile("call copy_guest_quads" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-    return count;
+// Few and whole units of guest memory, straight into registers and out of them: a call to
+// copy_guest() is longer than what it does for these.
+namespace detail {
+/// Where guest memory may be touched from here on, or no more: a place that is written at start-up
+/// on processors with SMAP. ("a?": the place is dropped with the function that it is in.)
+template <unsigned kind>
+[[gnu::always_inline]] inline void smap_site() {
+    asm volatile("779: .byte 0x0f, 0x1f, 0x00\n"
+                 ".pushsection .code_sites, \"a?\"\n"
+                 ".quad 779b, %c0\n"
+                 ".popsection"
+                 :
+                 : "i"(kind)
+                 : "memory");
 }
-inline size_t copy_guest_longs(void* to, void const* from, size_t count) {
-    asm volatile("call copy_guest_longs" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-    return count;
+// SAFETY: what faults goes on where the table says, and has changed nothing.
+template <class Unit>
+[[gnu::always_inline]] inline bool load_unit(Unit& to, Unit const* from) {
+    Unit value;
+    asm goto("780: mov %[from], %[value]\n"
+             ".pushsection .exception_table, \"a?\"\n"
+             ".quad 780b, %l[faulted]\n"
+             ".popsection"
+             : [value] "=r"(value)
+             : [from] "m"(*from)
+             :
+             : faulted);
+    to = value;
+    return true;
+faulted:
+    return false;
 }
+/// Goes on behind it.
+template <class Unit>
+[[gnu::always_inline]] inline bool store_unit(uint64_t& to, Unit value) {
+    asm goto("780: mov %[value], %[to]\n"
+             ".pushsection .exception_table, \"a?\"\n"
+             ".quad 780b, %l[faulted]\n"
+             ".popsection"
+             : [to] "=m"(*reinterpret_cast<Unit*>(to))
+             : [value] "r"(value)
+             :
+             : faulted);
+    to += sizeof value;
+    return true;
+faulted:
+    return false;
+}
+} // namespace detail
 
-/// Tells whoever reads the program that assembly has written an object.
-template <class T>
-void written_by_assembly(T& object) {
-    asm("" : "=m"(object));
+/// Each is read once, and written once. False: one of them faulted; others may be there.
+template <class Unit, size_t count>
+[[gnu::always_inline]] inline bool load_from_guest(std::array<Unit, count>& to, uint64_t from) {
+    detail::smap_site<SITE_STAC>();
+    bool const done = [&]<size_t... i>(std::index_sequence<i...>) {
+        return (detail::load_unit(to[i], reinterpret_cast<Unit const*>(from) + i) && ...);
+    }(std::make_index_sequence<count>{});
+    detail::smap_site<SITE_CLAC>();
+    return done;
+}
+/// Each is fetched when it is its turn.
+template <class... Units>
+[[gnu::always_inline]] inline bool store_to_guest(uint64_t to, Units const&... units) {
+    detail::smap_site<SITE_STAC>();
+    bool const done = (detail::store_unit(to, units) && ...);
+    detail::smap_site<SITE_CLAC>();
+    return done;
 }
 
 // entry.S. Each returns false, or the bytes not done, where the access faulted.
