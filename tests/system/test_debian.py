@@ -77,7 +77,7 @@ def disk(path):
     total = 0
     while True:
         said = subprocess.run(["fio", "--name=disk", f"--filename={path}", "--size=16M", "--rw=randrw", "--bsrange=4k-64k", "--direct=1", "--ioengine=libaio",
-                               "--iodepth=8", "--thinktime=10000", "--thinktime_blocks=8", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--minimal"], capture_output=True, text=True)
+                               "--iodepth=8", "--thinktime=30000", "--thinktime_blocks=8", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=64", "--minimal"], capture_output=True, text=True)
         if said.returncode:
             sys.exit(said.stdout + said.stderr)
         total += 16
@@ -86,7 +86,7 @@ def disk(path):
 def iperf(address, port):
     total = 0
     while True:
-        said = subprocess.run(["iperf3", "-c", address, "-p", port, "-t", "5", "-b", "16M", "-J"], capture_output=True, text=True)
+        said = subprocess.run(["iperf3", "-c", address, "-p", port, "-t", "5", "-b", "4M", "-J"], capture_output=True, text=True)
         if said.returncode:
             sys.exit(said.stdout + said.stderr)
         total += sum(part["sum"]["bytes"] for part in json.loads(said.stdout)["intervals"])
@@ -99,7 +99,7 @@ def send(address, port):
             block = os.urandom(65536)
             line.sendall(struct.pack("Q", number) + hashlib.sha1(block).digest() + block)
             total, number = total + len(block), number + 1
-            time.sleep(0.05)
+            time.sleep(0.25)
         line.sendall(struct.pack("Q", 0))
         return total
 def receive(port):

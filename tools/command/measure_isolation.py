@@ -18,6 +18,8 @@ disk = [{{disk}}]
 """
 DISKS = {name: f"'phy:/dev/ram{number},xvda,w'" for number, name in enumerate(["requests", "third"])}
 QUIET, BUSY = "a third that computes", "a third and Domain 0 that compute"
+ALONE = "nobody: computing, and nothing else runs"
+OWNERS = 4  # of equal shares of the CPU: three guests and Domain 0
 # What the third guest does; what stands in its place when nobody misbehaves.
 HOGS = {"fork bomb": ("forks", QUIET), "memory hog": ("memory", QUIET), "disk hog": ("disk", BUSY)}
 BESIDE = {QUIET: ("spin", ""), BUSY: ("spin", "/guests/neighbour spin & echo $! >/tmp/spinning; "), **{hog: (work, "") for hog, (work, _) in HOGS.items()}}
@@ -41,25 +43,31 @@ def work_beside(dom0, third, in_domain0):
     return {name: work for name, (_, work) in counts.items()}
 
 
+def work_alone(dom0, name):
+    dom0.check(f": >/tmp/{name}.out; echo '/neighbour {WELL_BEHAVED[name]} {SECONDS}' >/tmp/{name}.tty; sleep {SECONDS}; until grep -q begun= /tmp/{name}.out; do sleep 1; done", timeout=3000)
+    return int(re.search(r"work=(\d+)", dom0.check(f"cat /tmp/{name}.out"))[1])
+
+
 def count(who, image, folder):
     with toolstack.counting_domain0(f"isolation-{who}", image, [folder + "/ramdisk", folder + "/neighbour"]) as dom0:
         dom0.check(f"modprobe brd rd_nr=2 rd_size={64 << 10}")
         for name in WELL_BEHAVED:
             start(dom0, name)
-        return {beside: work_beside(dom0, *what) for beside, what in BESIDE.items()}
+        return {ALONE: {"computing": work_alone(dom0, "computing")}} | {beside: work_beside(dom0, *what) for beside, what in BESIDE.items()}
 
 
 def lost(work):
-    """Hog to guest to the part of its work that it has lost to the hog."""
-    return {hog: {name: 1 - work[hog][name] / work[instead][name] for name in WELL_BEHAVED} for hog, (_, instead) in HOGS.items()}
+    """Hog to guest to the part of its work that it has lost to the hog: of what it had without one, but of no more than its share of the CPU does."""
+    own = {name: alone / OWNERS for name, alone in work[ALONE].items()}
+    return {hog: {name: 1 - work[hog][name] / min(work[instead][name], own.get(name, work[instead][name])) for name in WELL_BEHAVED} for hog, (_, instead) in HOGS.items()}
 
 
 def report(results):
     """Prints the table; how many of Hearth's figures miss the goal."""
     losses = {who: lost(work) for who, work in results.items()}
     print(f"{'work done beside':36}" + "".join(f"{title + ', ' + name:>22}" for title in ("Xen", "Hearth") for name in WELL_BEHAVED))
-    for beside in BESIDE:
-        print(f"{beside:36}" + "".join(f"{results[who][beside][name]:>22,}" for who in ("xen", "hearth") for name in WELL_BEHAVED))
+    for beside in [ALONE, *BESIDE]:
+        print(f"{beside:36}" + "".join(f"{results[who][beside].get(name, 0):>22,}" for who in ("xen", "hearth") for name in WELL_BEHAVED))
     print(f"\n{'lost to a (goal: ' + format(GOAL, '.0%') + ')':36}")
     for hog in HOGS:
         above = any(part > GOAL for part in losses["hearth"][hog].values())
