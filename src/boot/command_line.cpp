@@ -1,5 +1,6 @@
 #include "boot/command_line.h"
 
+#include "abi/sysctl.h"
 #include "boot/option_values.h"
 
 #include <algorithm>
@@ -213,6 +214,16 @@ Message set_scheduler(Options&, std::string_view text) {
     if (text == "credit2" || text == "credit")
         return "taken as the name of our own scheduler, the only one";
     return "names a scheduler that we lack; our own is used";
+}
+
+Message set_rate_limit(Options& o, std::string_view text) {
+    uint32_t limit = 0;
+    if (auto wrong = set(limit, text, 0, abi::rate_limit_maximum); !wrong.empty())
+        return wrong;
+    if (limit != 0 && limit < abi::rate_limit_minimum)
+        return range;
+    o.sched_ratelimit_us = limit;
+    return fine;
 }
 
 /// smep= and smap=: "hvm" means for HVM guests only, not for ourselves.
@@ -508,6 +519,10 @@ constexpr OptionRow table[] = {
      .form = "N",
      .help = "Pages of records of grants that a domain has mapped",
      .parse = [](O& o, T v) { return set(o.gnttab_max_maptrack_frames, v, 1, 1u << 20); }},
+    {.name = "sched_ratelimit_us",
+     .form = "US",
+     .help = "How long a vCPU runs at least before another takes its place; 0: not at all",
+     .parse = set_rate_limit},
     {.name = "sched",
      .form = "credit2 | credit",
      .help = "Both mean our own scheduler, with a note",

@@ -68,6 +68,7 @@ struct Options {
     // Guests
     uint32_t gnttab_max_frames = 64;
     uint32_t gnttab_max_maptrack_frames = 1024;
+    uint32_t sched_ratelimit_us = 100;
 
     /// What follows " -- ": to be appended to Domain 0's own command line.
     std::string_view for_dom0;

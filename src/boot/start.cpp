@@ -619,7 +619,7 @@ void let_run(Domain& domain0, Options const& options) {
     if (options.dom0_vcpus_pin)
         for (unsigned i = 0; i < domain0.vcpu_count; ++i)
             domain0.vcpus[i]->hard_affinity = CpuMask::of(i % online_cpus().count());
-    cpu_pools_initialise();
+    cpu_pools_initialise(options.sched_ratelimit_us);
     for (unsigned i = 0; i < domain0.vcpu_count; ++i)
         place(*domain0.vcpus[i]);
     Vcpu& first = *domain0.vcpus[0];

@@ -23,6 +23,7 @@ struct Pool {
 /// without: first it changes here, then each domain of the pool is visited under its `control`, so
 /// whoever places a vCPU by the old state is followed by one who places it by the new.
 constinit Mutex changing;
+constinit uint32_t rate_limit_at_first = 0; // us, of each pool
 constinit Pool pools[max_cpus + 1];
 
 /// Of that number, or null.
@@ -62,6 +63,12 @@ uint32_t count_domains(uint32_t pool) {
     return count;
 }
 
+/// Microseconds.
+void limit_rate(Pool& pool, uint32_t limit) {
+    pool.rate_limit = limit;
+    set_rate_limit(pool.mask(), uint64_t{limit} * 1000);
+}
+
 Result<> create(abi::SysctlCpuPoolOp& request) {
     if (request.scheduler != abi::scheduler_credit2)
         return Errno::noent;
@@ -74,7 +81,7 @@ Result<> create(abi::SysctlCpuPoolOp& request) {
         std::ranges::find_if(pools, [](Pool const& p) { return p.id.load() == Pool::unused; });
     if (free == std::end(pools))
         return Errno::nomem;
-    free->rate_limit = 0;
+    free->rate_limit = rate_limit_at_first;
     free->id.store(request.pool);
     return {};
 }
@@ -191,9 +198,11 @@ Result<> operate_on(Context& c, Pool& pool, abi::SysctlCpuPoolOp const& request)
 
 } // namespace
 
-void cpu_pools_initialise() {
+void cpu_pools_initialise(uint32_t rate_limit) {
+    rate_limit_at_first = rate_limit;
     pools[0].id.store(0);
     pools[0].cpus.store(online_cpus().bits);
+    limit_rate(pools[0], rate_limit);
 }
 
 CpuMask pool_cpus(Domain const& domain) {
@@ -249,8 +258,7 @@ Result<> operate_pool_scheduler(abi::SysctlSchedulerOp& request) {
         if (request.rate_limit != 0 && (request.rate_limit < abi::rate_limit_minimum ||
                                         request.rate_limit > abi::rate_limit_maximum))
             return Errno::inval;
-        pool->rate_limit = request.rate_limit;
-        set_rate_limit(pool->mask(), uint64_t{request.rate_limit} * 1000);
+        limit_rate(*pool, request.rate_limit);
         return {};
     case abi::scheduler_get:
         request.rate_limit = pool->rate_limit;

@@ -7,8 +7,9 @@
 
 namespace hearth {
 
-/// All CPUs that are online are in pool 0, as all domains are to begin with.
-void cpu_pools_initialise();
+/// All CPUs that are online are in pool 0, as all domains are to begin with. `rate_limit` is each
+/// pool's to begin with, us.
+void cpu_pools_initialise(uint32_t rate_limit);
 /// The CPUs of the domain's pool. Its `control` is held, or it is being made.
 CpuMask pool_cpus(Domain const& domain);
 /// The vCPU runs on what its pool has of its affinity. `control` is held.

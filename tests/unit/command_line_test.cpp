@@ -200,6 +200,9 @@ TEST(CommandLine, TheRest) {
     EXPECT_EQ(o.clocksource, ClockChoice::hpet);
     EXPECT_EQ(o.gnttab_max_frames, 128u);
     EXPECT_EQ(o.gnttab_max_maptrack_frames, 5u);
+    EXPECT_EQ(o.sched_ratelimit_us, 100u);
+    EXPECT_EQ(parsed("sched_ratelimit_us=0").sched_ratelimit_us, 0u);
+    EXPECT_EQ(parsed("sched_ratelimit_us=1000").sched_ratelimit_us, 1000u);
     EXPECT_EQ(o.conring_size, 64_KiB);
     EXPECT_TRUE(o.iommu && o.iommu_required && !o.iommu_intremap);
     EXPECT_TRUE(o.console_timestamps);
@@ -222,6 +225,8 @@ TEST(CommandLine, NothingPassesInSilence) {
                      "mem=1K",
                      "maxcpus=0",
                      "gnttab_max_frames=0",
+                     "sched_ratelimit_us=99",
+                     "sched_ratelimit_us=500001",
                      "gnttab_max_frames=99999999",
                      "reboot=x",
                      "nmi=maybe",

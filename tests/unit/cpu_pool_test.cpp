@@ -192,6 +192,13 @@ TEST_F(Pools, EachHasARateLimit) {
     EXPECT_EQ(limit(abi::scheduler_get, 3, 0, credit2), srch);
     EXPECT_EQ(limit(abi::scheduler_get, 0, 0, 5), inval);
     EXPECT_EQ(limit(2, 0, 0, credit2), inval);
+    // What all begin with.
+    cpu_pools_initialise(200);
+    EXPECT_EQ(limit(abi::scheduler_get, 0, 0, credit2), 200);
+    EXPECT_EQ(create(3), 0);
+    EXPECT_EQ(limit(abi::scheduler_get, 3, 0, credit2), 200);
+    EXPECT_EQ(destroy(3), 0);
+    cpu_pools_initialise(0);
 }
 
 TEST_F(Pools, RandomOperationsKeepEveryCpuInOnePlace) {

@@ -75,7 +75,10 @@ protected:
     unsigned cpus = 1;
     uint64_t idle_while_some_wait = 0;
 
-    FairShareTest() { boot_machine(); }
+    FairShareTest() {
+        boot_machine();
+        set_rate_limit(CpuMask::first(machine_cpus), 100 * us); // as a pool's is to begin with
+    }
     ~FairShareTest() override { end_all(); }
     void end_all() {
         for (Load* load : loads) {

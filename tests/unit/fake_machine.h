@@ -94,7 +94,7 @@ inline void boot_machine() {
         cpu_block(cpu).apic_id = cpu;
         set_online(cpu);
     }
-    cpu_pools_initialise();
+    cpu_pools_initialise(0);
     donate_frames(host::RamLayout::low_start, host::RamLayout::low_end);
     donate_frames(host::RamLayout::high_start, host::RamLayout::high_end);
     for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
