@@ -171,7 +171,7 @@ Result<> unmap_some(Context& c, GuestPointer<Operation> list, uint32_t first, ui
     }
     // The same table may serve several addresses, so nothing less than everything is enough.
     if (stale)
-        flush_stale_translations(stale_from_now(), c.domain.dirty());
+        flush_stale_translations(stale_from_now(), c.domain.dirty(), IdleCpus::later);
     for (uint32_t i = 0; i < unmapped; ++i)
         complete(c.domain, done[i]);
     return result;

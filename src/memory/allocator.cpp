@@ -111,7 +111,8 @@ Result<Mfn> allocate_frames(unsigned order, Zone zone) {
     if (mfn == invalid_mfn)
         return Errno::nomem;
     // Whoever owned it may still have it in a TLB.
-    flush_stale_translations(page_at(mfn).flush_stamp.load(std::memory_order_relaxed), all_cpus());
+    flush_stale_translations(page_at(mfn).flush_stamp.load(std::memory_order_relaxed), all_cpus(),
+                             IdleCpus::now);
     arch::memory_given(direct<void>(mfn), page_size << order);
     return mfn;
 }

@@ -12,10 +12,14 @@ namespace hearth {
 enum class SpaceTag : uint8_t { none, guest_kernel, guest_user, kernel_view, user_view };
 inline constexpr unsigned space_tags = 5;
 
-/// Written by its CPU; others look at `clock` and `cr3`.
+/// Whether somebody runs on a CPU who could use its translations of guest memory.
+enum class SpaceUse : uint8_t { nobody, nobody_and_stale, somebody };
+
+/// Written by its CPU; others look at `clock` and `cr3`, and make `use` stale.
 struct alignas(64) LoadedSpace {
     std::atomic<uint64_t> clock{0}; ///< no translation is older than this; see tlb.h
-    uint64_t cr3 = 0;               ///< without its tag
+    std::atomic<SpaceUse> use{SpaceUse::nobody};
+    uint64_t cr3 = 0; ///< without its tag
     SpaceTag tag = SpaceTag::none;
     uint64_t kept[space_tags]{}; ///< whose translations a tag may be loaded with again; 0: nobody's
 };

@@ -4,6 +4,7 @@
 #include "base/lock.h"
 #include "cpu/cpu.h"
 #include "memory/guest_view.h"
+#include "memory/layout.h"
 #include "memory/paging.h"
 
 #include <utility>
@@ -50,12 +51,26 @@ CpuMask holders_of(uint64_t cr3) {
     return holders;
 }
 
-void flush_on(CpuMask cpus, Flush const& what) {
+/// Those of the CPUs on which somebody runs. The others will drop everything before somebody does.
+CpuMask in_use(CpuMask cpus) {
+    CpuMask used;
+    cpus.each([&](unsigned cpu) {
+        auto expected = SpaceUse::nobody;
+        cpu_block(cpu).space.use.compare_exchange_strong(expected, SpaceUse::nobody_and_stale);
+        if (expected == SpaceUse::somebody)
+            used = used | CpuMask::of(cpu);
+    });
+    return used;
+}
+
+void flush_on(CpuMask cpus, Flush const& what, IdleCpus idle) {
     cpus = cpus & online_cpus();
     unsigned const self = this_cpu_id();
     if (cpus.has(self))
         flush_here(what);
     cpus = cpus.without(self);
+    if (idle == IdleCpus::later)
+        cpus = in_use(cpus);
     if (cpus.empty())
         return;
     LockGuard guard{request_lock};
@@ -141,7 +156,7 @@ uint64_t address_space_loaded_on(unsigned cpu) {
 
 void evict_address_space(uint64_t cr3) {
     if (CpuMask const holders = holders_of(cr3); !holders.empty())
-        flush_on(holders, {FlushKind::evict, cr3});
+        flush_on(holders, {FlushKind::evict, cr3}, IdleCpus::now);
 }
 
 void flush_page_of_other_spaces(uint64_t address) {
@@ -201,18 +216,27 @@ void flush_local_tlb() {
     load(mine, mine.cr3, mine.tag);
 }
 
-void flush_stale_translations(uint64_t stamp, CpuMask cpus) {
+void flush_stale_translations(uint64_t stamp, CpuMask cpus, IdleCpus idle) {
     CpuMask needed;
     (cpus & online_cpus()).each([&](unsigned cpu) {
         if (cpu_block(cpu).space.clock.load(std::memory_order_acquire) <= stamp)
             needed = needed | CpuMask::of(cpu);
     });
     if (stamp != 0 && !needed.empty())
-        flush_on(needed, {FlushKind::everything, 0});
+        flush_on(needed, {FlushKind::everything, 0}, idle);
 }
 
-void flush_tlb(CpuMask cpus) { flush_on(cpus, {FlushKind::everything, 0}); }
-void flush_tlb_page(CpuMask cpus, uint64_t address) { flush_on(cpus, {FlushKind::page, address}); }
+void flush_tlb(CpuMask cpus) { flush_on(cpus, {FlushKind::everything, 0}, IdleCpus::later); }
+void flush_tlb_page(CpuMask cpus, uint64_t address) {
+    flush_on(cpus, {FlushKind::page, address},
+             layout::is_ours(address) ? IdleCpus::now : IdleCpus::later);
+}
+
+void guest_leaves() { this_cpu().space.use.store(SpaceUse::nobody); }
+// Whoever made a translation stale did so before it looked who runs here.
+bool guest_comes() {
+    return this_cpu().space.use.exchange(SpaceUse::somebody) == SpaceUse::nobody_and_stale;
+}
 
 void serve_flush_request() {
     uint64_t const mine = CpuMask::of(this_cpu_id()).bits;

@@ -50,11 +50,19 @@ uint64_t cr3_for_hearth();
 /// After a guest's fault: whether its space has other tables there than it was seen with. The guest
 /// tries again, and sees them.
 bool renew_guest_view(uint64_t address);
-/// Makes sure that none of `cpus` holds translations that became stale at `stamp`.
-void flush_stale_translations(uint64_t stamp, CpuMask cpus);
-/// Drops all guest translations, or those of one address, on `cpus`; returns when done.
+/// A CPU on which no guest runs may drop its translations of guest memory when one is about to, and
+/// is not interrupted for it. But where a table became something else it could meanwhile walk
+/// through what a guest writes there. (Intel SDM vol. 3A, 4.10.2.3 and 4.10.4.2)
+enum class IdleCpus : bool { later, now };
+/// Makes sure that none of `cpus` uses translations that became stale at `stamp`.
+void flush_stale_translations(uint64_t stamp, CpuMask cpus, IdleCpus idle);
+/// Drops all guest translations, or those of one address, on `cpus`; returns when nobody uses them
+/// any more. An address of Hearth's own is dropped at once.
 void flush_tlb(CpuMask cpus);
 void flush_tlb_page(CpuMask cpus, uint64_t address);
+/// A vCPU leaves this CPU, or is about to run on it. True: its address space must be loaded afresh.
+void guest_leaves();
+[[nodiscard]] bool guest_comes();
 /// The flush IPI's handler.
 void serve_flush_request();
 

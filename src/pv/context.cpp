@@ -133,8 +133,9 @@ void PvVcpu::switch_in() {
         arch::empty_airlock(cpu_number);
     }
     bool const still_here = loaded[cpu_number] == this && loaded_on == static_cast<int>(cpu_number);
+    bool const stale = guest_comes();
     // Left loaded while the CPU was idle, unless it had to be given up meanwhile.
-    if (!still_here || before != &domain || !active_space_is_loaded(*this))
+    if (!still_here || stale || before != &domain || !active_space_is_loaded(*this))
         load_active_space(*this);
     if (before && before != &domain)
         before->dirty_cpus.fetch_and(~CpuMask::of(cpu_number).bits);
@@ -164,6 +165,7 @@ void save_selectors(PvVcpu& v) {
 }
 
 void PvVcpu::switch_out() {
+    guest_leaves();
     save_segments(*this);
     arch::set_task_switched(false);
     arch::fpu_save(fpu, xcr0);
@@ -195,7 +197,7 @@ using namespace hearth::pv;
 }
 } // namespace
 
-bool prepare_return_to_guest(Registers& frame, Thread& vcpu) {
+bool prepare_return_to_guest(Thread& vcpu, Registers& frame) {
     PvVcpu& v = pv_vcpu(vcpu);
     if (!layout::is_canonical(frame.rip)) [[unlikely]]
         return go_nowhere(v, frame);

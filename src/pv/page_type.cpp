@@ -18,12 +18,13 @@ void settle(Page& page, TypeWord word) { page.type.store(word.v, std::memory_ord
 /// The frame is ours to retype: flush, check, and publish.
 Result<> become(Domain& domain, Mfn mfn, PageType old_type, PageType type) {
     Page& page = page_at(mfn);
-    // Also a frame that is nothing now: it may have been a table until it failed to become one
-    // again.
     if (old_type != type) {
         bool const everywhere = page.mapped_by_others.load(std::memory_order_acquire);
+        // What is nothing now may have been a table until it failed to become one again.
+        bool const was_data = old_type == PageType::writable || old_type == PageType::descriptors;
         flush_stale_translations(page.flush_stamp.load(std::memory_order_acquire),
-                                 everywhere ? all_cpus() : domain.dirty());
+                                 everywhere ? all_cpus() : domain.dirty(),
+                                 was_data ? IdleCpus::later : IdleCpus::now);
     }
     if (auto checked = take_contents(domain, mfn, type); !checked) {
         settle(page, TypeWord::make(PageType::none, 0, 0));

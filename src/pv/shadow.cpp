@@ -161,7 +161,7 @@ Shadow::Table* Shadow::find_or_take(Mfn guest, uint8_t level) {
     if (!table)
         return nullptr;
     // It may have been another table's, and still be in use as such.
-    flush_stale_translations(table->stale_since, domain_.dirty());
+    flush_stale_translations(table->stale_since, domain_.dirty(), IdleCpus::now);
     table->guest = guest;
     table->level = level;
     table->generation = generation_;

@@ -18,7 +18,7 @@
 #include <cstring>
 
 extern "C" {
-void guest_exception(hearth::Registers& frame, hearth::Thread& vcpu);
+void guest_exception(hearth::Thread& vcpu, hearth::Registers& frame);
 void guest_syscall32(hearth::Registers& frame);
 void guest_sysenter(hearth::Registers& frame);
 void guest_iret_fault(hearth::Registers& fault);
@@ -112,7 +112,7 @@ namespace {
 using namespace hearth;
 using namespace hearth::pv;
 
-void guest_exception(Registers& r, Thread& vcpu) {
+void guest_exception(Thread& vcpu, Registers& r) {
     PvVcpu& v = pv_vcpu(vcpu);
     auto const vector = static_cast<Vector>(r.vector);
     if (vector == Vector::page_fault) [[likely]] // nothing has touched guest memory since
@@ -166,7 +166,7 @@ namespace {
 } // namespace
 
 // Only chooses, so that none pays for another's stack frame.
-SyscallResult guest_syscall(Registers& r, Thread& vcpu) {
+SyscallResult guest_syscall(Thread& vcpu, Registers& r) {
     PvVcpu& v = pv_vcpu(vcpu);
     if (!v.kernel_mode) [[unlikely]]
         return system_call_of_user(v, r);

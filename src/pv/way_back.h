@@ -67,7 +67,7 @@ SyscallResult do_iret(PvVcpu& vcpu, Registers& registers);
 
 extern "C" {
 /// The guest executed `syscall`.
-hearth::pv::SyscallResult guest_syscall(hearth::Registers& frame, hearth::Thread& vcpu);
+hearth::pv::SyscallResult guest_syscall(hearth::Thread& vcpu, hearth::Registers& frame);
 /// Sees to what there is to see to at the border; true if `sysret` is the way back.
-bool prepare_return_to_guest(hearth::Registers& frame, hearth::Thread& vcpu);
+bool prepare_return_to_guest(hearth::Thread& vcpu, hearth::Registers& frame);
 }

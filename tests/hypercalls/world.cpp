@@ -9,7 +9,7 @@
 #include <cstring>
 #include <sstream>
 
-extern "C" void guest_exception(hearth::Registers& frame, hearth::Thread& vcpu);
+extern "C" void guest_exception(hearth::Thread& vcpu, hearth::Registers& frame);
 
 /// Locals lie on the stacks themselves, so that these are as deep as they look.
 /// And half of the time would go into notes on who allocated what; a seed tells more.
@@ -267,7 +267,7 @@ void World::guest_code(Registers& frame) {
         else if (active && active->goal_ != 0 && !active->draining_ &&
                  active->steps_ < active->goal_ && !active->in_.ended())
             active->operate(pv::current());
-        (void)prepare_return_to_guest(frame, pv::current());
+        (void)prepare_return_to_guest(pv::current(), frame);
         host::leave_cpu();
     }
 }
@@ -525,7 +525,7 @@ void World::raise(Member& member, pv::PvVcpu& v) {
     r.rsp = arguments_of(v.id) + 0x3f00;
     doing_ = "exception " + std::to_string(r.vector);
     host::cpu_state(host::current_cpu()).cr2 = address;
-    guest_exception(r, v);
+    guest_exception(v, r);
 }
 
 /// As the guest's own instructions would, where it may write.

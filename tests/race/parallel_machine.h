@@ -43,7 +43,7 @@ public:
             while (left_.load() != 0) {
                 step();
                 host::interrupt_window();
-                (void)prepare_return_to_guest(frame, guest_.vcpu(vcpu_));
+                (void)prepare_return_to_guest(guest_.vcpu(vcpu_), frame);
                 left_.fetch_sub(1);
             }
             // Leaves its CPU to others for good.

@@ -63,7 +63,7 @@ inline void handle_all_traps(pv::PvVcpu& v, uint64_t handler) {
 inline void system_call(pv::PvVcpu& v) {
     Registers& r = v.registers();
     r.vector = ENTERED_BY_SYSCALL;
-    r.rax = guest_syscall(r, v).rax;
+    r.rax = guest_syscall(v, r).rax;
 }
 
 /// What stands for a guest's code: does what the driver prepared, once each time that its CPU is
@@ -73,7 +73,7 @@ inline void system_call(pv::PvVcpu& v) {
         if (auto step = std::exchange(guest_steps()[&frame], nullptr))
             step(frame);
         // An interrupt may have asked for another thread.
-        (void)prepare_return_to_guest(frame, pv::current());
+        (void)prepare_return_to_guest(pv::current(), frame);
         host::leave_cpu();
     }
 }

@@ -222,6 +222,9 @@ class TlbModel {
         }
     }
 
+    static bool drops_before_use(unsigned cpu) {
+        return cpu_block(cpu).space.use.load() == SpaceUse::nobody_and_stale;
+    }
     [[nodiscard]] bool is_shadow(Mfn mfn) const {
         return shadows && page_at(mfn).state == PageState::hypervisor;
     }
@@ -231,6 +234,8 @@ public:
     bool shadows = false;
     /// The frames to which a CPU may still have a translation.
     [[nodiscard]] std::set<Mfn> reachable(unsigned cpu) const {
+        if (drops_before_use(cpu))
+            return {};
         Cached const& c = cached_[cpu][host::cpu_state(cpu).tag];
         std::set<Mfn> all = c.reachable;
         all.insert(c.writable.begin(), c.writable.end());
@@ -245,6 +250,9 @@ public:
         for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
             host::CpuState const& state = host::cpu_state(cpu);
             Cached& c = cached_[cpu][state.tag];
+            // What it has it still has when somebody comes, unless it is dropped then.
+            if (drops_before_use(cpu))
+                continue;
             if (state.tag_loads[state.tag] != c.loads)
                 c = {state.tag_loads[state.tag], {}, {}, {}};
             // Tables are walked afresh each time: the sets only grow until the next load.

@@ -16,7 +16,7 @@ struct Opened {
     hearth::arch::ExitFrame* stack;
 };
 Opened open_airlock(hearth::Registers const& r);
-void guest_exception(hearth::Registers& frame, hearth::Thread& vcpu);
+void guest_exception(hearth::Thread& vcpu, hearth::Registers& frame);
 }
 
 namespace hearth::test {
@@ -152,8 +152,10 @@ TEST_F(GuestViews, WhateverDropsTranslationsDropsTheCopies) {
     EXPECT_TRUE(changes_show_after([] { flush_local_tlb(); }));
     EXPECT_TRUE(changes_show_after([] { flush_local_page(low); }));
     EXPECT_TRUE(changes_show_after([&] { load_kernel(); }));
-    EXPECT_TRUE(changes_show_after(
-        [] { flush_stale_translations(stale_from_now(), CpuMask::of(host::current_cpu())); }));
+    EXPECT_TRUE(changes_show_after([] {
+        flush_stale_translations(stale_from_now(), CpuMask::of(host::current_cpu()),
+                                 IdleCpus::later);
+    }));
     // Of the mode that is not loaded, too.
     enter_user();
     EXPECT_TRUE(changes_show_after([&] {
@@ -176,7 +178,7 @@ TEST_F(GuestViews, OnlyAFullFlushMovesTheClock) {
     Pte const old = entry(kernel, low);
     entry(kernel, low) = {};
     EXPECT_EQ(shown_at(low), old);
-    flush_stale_translations(stamp, CpuMask::of(host::current_cpu()));
+    flush_stale_translations(stamp, CpuMask::of(host::current_cpu()), IdleCpus::later);
     EXPECT_FALSE(shown_at(low).present());
 }
 
@@ -247,7 +249,7 @@ TEST_F(GuestViews, AGuestIsNotToldOfFaultsThatItsCopyCaused) {
             r.rsp = Guest::argument_address + page_size;
             r.vector = static_cast<uint32_t>(Vector::page_fault);
             host::cpu_state(v.cpu()).cr2 = address;
-            guest_exception(r, v);
+            guest_exception(v, r);
             return r.rip == 0x7000;
         };
         EXPECT_TRUE(fault(high));

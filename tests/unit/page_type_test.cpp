@@ -211,6 +211,78 @@ TEST_F(PageTypeTest, AnIdleCpuLetsGoOfARootThatEnds) {
     all_is_well();
 }
 
+/// A guest of two vCPUs on a CPU each, of which the second sleeps.
+class IdleCpu : public testing::Test {
+protected:
+    static constexpr unsigned awake = 0, idle = 1;
+    Guest guest{2};
+    TlbModel tlb;
+    Mfn const frame = guest.new_frame();
+
+    IdleCpu() {
+        set_affinity(guest.vcpu(0), CpuMask::of(awake));
+        set_affinity(guest.vcpu(1), CpuMask::of(idle));
+        guest.bring_up(1);
+        run_all_cpus();
+        guest.vcpu(1).info->upcall_pending = 0;
+        EXPECT_FALSE(guest.hypercall(Hypercall::sched_op,
+                                     static_cast<uint64_t>(abi::SchedOperation::block), 0, 0, 0, 0,
+                                     0, 1));
+        EXPECT_EQ(host::cpu_state(idle).cr3, address_of(guest.l4).raw()) << "it is kept";
+        all_is_well();
+    }
+    void wake_the_other() {
+        guest.vcpu(1).info->upcall_pending = guest.vcpu(1).info->upcall_mask = 1;
+        wake(guest.vcpu(1));
+        EXPECT_TRUE(guest.run([] {}, 1));
+    }
+    void all_is_well() { EXPECT_EQ(tlb.check(guest.domain), ""); }
+    void map(uint64_t flags) {
+        EXPECT_EQ(guest.hypercall(Hypercall::update_va_mapping, Guest::argument_address + page_size,
+                                  Pte::make(frame, flags).v, 0),
+                  0);
+    }
+    void change_pin(MmuExtCommand command) {
+        guest.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(command), 0, frame.raw(), 0};
+        EXPECT_EQ(guest.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self),
+                  0);
+    }
+    static uint64_t drops() { return host::cpu_state(idle).cr3_loads; }
+};
+
+TEST_F(IdleCpu, IsNotInterruptedForDataThatBecomesATable) {
+    map(Guest::table_flags);
+    all_is_well();
+    map(Guest::table_flags & ~pte::writable);
+    uint64_t const before = drops();
+    change_pin(MmuExtCommand::pin_l1_table);
+    run_all_cpus();
+    EXPECT_EQ(drops(), before);
+    all_is_well();
+    wake_the_other();
+    EXPECT_GT(drops(), before) << "before its guest runs";
+    all_is_well();
+}
+
+TEST_F(IdleCpu, DropsATableThatBecomesDataAtOnce) {
+    map(Guest::table_flags & ~pte::writable);
+    change_pin(MmuExtCommand::pin_l1_table);
+    change_pin(MmuExtCommand::unpin_table);
+    uint64_t const before = drops();
+    map(Guest::table_flags);
+    EXPECT_GT(drops(), before);
+    all_is_well();
+}
+
+TEST_F(IdleCpu, IsInterruptedForHearthsOwnAddresses) {
+    uint64_t const& invalidated = host::cpu_state(idle).pages_invalidated;
+    uint64_t const before = invalidated;
+    Worker::run([] { flush_tlb_page(CpuMask::of(idle), Guest::argument_address); });
+    EXPECT_EQ(invalidated, before);
+    Worker::run([] { flush_tlb_page(CpuMask::of(idle), layout::start); });
+    EXPECT_GT(invalidated, before);
+}
+
 TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
     Mfn const frame = guest.new_frame();
     EXPECT_EQ(map(1, writable(frame)), 0);

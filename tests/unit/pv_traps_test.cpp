@@ -13,7 +13,7 @@
 #include <vector>
 
 extern "C" {
-void guest_exception(hearth::Registers& frame, hearth::Thread& vcpu);
+void guest_exception(hearth::Thread& vcpu, hearth::Registers& frame);
 void guest_syscall32(hearth::Registers& frame);
 void guest_sysenter(hearth::Registers& frame);
 }
@@ -79,7 +79,7 @@ protected:
             prepare(frame);
             frame.vector = static_cast<uint32_t>(vector);
             frame.error_code = error_code;
-            guest_exception(frame, v);
+            guest_exception(v, frame);
         }));
     }
     void privileged(
@@ -473,7 +473,7 @@ TEST_F(Traps, CpuidByItsPrefixAndByItsFault) {
         ask(r());
         r().rip = stack_top - forced.size();
         r().vector = static_cast<uint32_t>(Vector::invalid_opcode);
-        guest_exception(r(), v);
+        guest_exception(v, r());
     }));
     EXPECT_EQ(r().rip, stack_top);
     EXPECT_EQ(r().rbx, 0x566e6558u);

@@ -27,13 +27,14 @@ exception_entry:
         ENTRY_SITE
         SMAP_SITE SITE_CLAC
         cld
-        mov     %rsp, %rdi
         testb   $3, FRAME_CS(%rsp)
         jz      1f
-        mov     FRAME_VCPU(%rsp), %rsi
+        mov     FRAME_VCPU(%rsp), %rdi
+        mov     %rsp, %rsi
         call    guest_exception
         jmp     return_to_guest
-1:      call    hypervisor_exception
+1:      mov     %rsp, %rdi
+        call    hypervisor_exception
         jmp     return_to_hypervisor
 
 interrupt_entry:
@@ -70,8 +71,8 @@ debug_entry:
         jz      1f
         call    move_to_entry_stack
         mov     %rax, %rsp
-        mov     %rax, %rdi
-        mov     FRAME_VCPU(%rsp), %rsi
+        mov     %rax, %rsi
+        mov     FRAME_VCPU(%rsp), %rdi
         call    guest_exception
         jmp     return_to_guest
 1:      call    hypervisor_exception
@@ -85,8 +86,8 @@ resume_guest_frame:
 // rsp: the guest's frame at the top of the vCPU's stack.
         .globl return_to_guest
 return_to_guest:
-        mov     %rsp, %rdi
-        mov     FRAME_VCPU(%rsp), %rsi
+        mov     FRAME_VCPU(%rsp), %rdi
+        mov     %rsp, %rsi
         call    prepare_return_to_guest
         test    %al, %al
         jnz     1f
@@ -160,8 +161,8 @@ syscall_entry:
         push    %r11
         sub     $FRAME_R11, %rsp
         ENTRY_SITE
-        mov     %rsp, %rdi
-        mov     FRAME_VCPU(%rsp), %rsi
+        mov     FRAME_VCPU(%rsp), %rdi
+        mov     %rsp, %rsi
         call    guest_syscall           // rax: the guest's; dl: the way back
         cmp     $WAY_SYSRET, %dl
         je      return_by_sysret
