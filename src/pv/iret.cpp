@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint64_t selector(uint64_t wanted) { return (wanted & 0xffff) | 3; }
 
-/// What the frame says of the registers, all but rax. True: `sysret` loads just that.
+/// What the frame says of the registers, all but rax. True: as `sysret` loads them.
 [[gnu::always_inline]] inline bool take_registers(PvVcpu& vcpu, Registers& r,
                                                   abi::IretContext const& frame) {
     r.rip = frame.rip;
@@ -29,7 +29,7 @@ constexpr uint64_t selector(uint64_t wanted) { return (wanted & 0xffff) | 3; }
     bool const same_selectors = selector(frame.cs) == RING3_CS64 && selector(frame.ss) == RING3_DS;
     bool const in_syscall = frame.flags & abi::iret_in_syscall;
     if (in_syscall && same_selectors) [[likely]]
-        return flags_allow_sysret(r.rflags);
+        return true;
     r.cs = selector(frame.cs);
     r.ss = selector(frame.ss);
     r.vector = 0;
@@ -47,7 +47,7 @@ constexpr uint64_t selector(uint64_t wanted) { return (wanted & 0xffff) | 3; }
     abi::IretContext frame;
     if (!GuestPointer<abi::IretContext>{r.rsp}.read_to(frame)) [[unlikely]]
         return crash(vcpu, "iret with an unreadable frame");
-    bool const by_sysret = take_registers(vcpu, r, frame);
+    bool const flat = take_registers(vcpu, r, frame);
     bool const masks_events = !(frame.rflags & rflags::interrupts);
     vcpu.info->upcall_mask = masks_events;
     if ((frame.cs & 3) == 3) {
@@ -57,7 +57,7 @@ constexpr uint64_t selector(uint64_t wanted) { return (wanted & 0xffff) | 3; }
     }
     if (!masks_events && vcpu.upcall_pending()) [[unlikely]]
         return way_back_by_upcall(vcpu, r, frame.rax);
-    return way_back_by(by_sysret ? WayBack::sysret : WayBack::iret, vcpu, r, frame.rax);
+    return way_back_of(flat, vcpu, r, frame.rax);
 }
 
 } // namespace hearth::pv

@@ -160,8 +160,7 @@ namespace {
     if (v.upcall_due()) [[unlikely]]
         return way_back_by_upcall(v, r, result);
     // Nobody has changed the frame; who wants to has the vCPU come to its border.
-    return way_back_by(flags_allow_sysret(r.rflags) ? WayBack::sysret : WayBack::iret, v, r,
-                       result);
+    return way_back_of(true, v, r, result);
 }
 } // namespace
 

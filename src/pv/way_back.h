@@ -41,10 +41,14 @@ inline SyscallResult way_back(PvVcpu const& v, Registers const& r, uint64_t rax)
         return {rax, WayBack::sysret};
     return {rax, layout::is_canonical(r.rip) ? WayBack::iret : WayBack::border};
 }
-/// Where the instruction is known.
-inline SyscallResult way_back_by(WayBack way, PvVcpu const& v, Registers const& r, uint64_t rax) {
-    bool const safe = v.attention() == 0 && layout::is_canonical(r.rip);
-    return {rax, safe ? way : WayBack::border};
+/// Where the frame is as `syscall` would make it if `flat`, but for its address and flags.
+[[gnu::always_inline]] inline SyscallResult way_back_of(bool flat, PvVcpu const& v,
+                                                        Registers const& r, uint64_t rax) {
+    if (v.attention() != 0 || !layout::is_canonical(r.rip)) [[unlikely]]
+        return {rax, WayBack::border};
+    if (flat && flags_allow_sysret(r.rflags)) [[likely]]
+        return {rax, WayBack::sysret};
+    return {rax, WayBack::iret};
 }
 /// A handler's frame has flat selectors, flags that are safe, and an address that was looked at
 /// when the guest set it.
