@@ -204,6 +204,7 @@ def bench(options):
     import measure_linux
     import measure_paths
     import measure_switch
+    os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)  # for their logs
     of_guests = {"fair": measure_fair.fair, "paths": lambda: measure_paths.paths(options), "switch": measure_switch.switch}
     if options.what in of_guests:
         configure_and_build("hypervisor")
