@@ -249,8 +249,12 @@ void settle_console() {
 }
 
 MemoryReady take_memory(Told const& told) {
-    for (MemoryRegion const& r : boot_info.memory_map)
+    uint64_t end = 4_GiB; // there are devices and firmware below, whatever the map says
+    for (MemoryRegion const& r : boot_info.memory_map) {
         add_machine_memory(r.start.raw(), r.size, static_cast<uint32_t>(r.type));
+        end = std::max(end, r.end());
+    }
+    pv::note_end_of_memory(PhysicalAddress{end});
     boot_info.memory_map.normalise();
     usable_memory = boot_info.memory_map;
     // Whatever is said to lie where no processor or no mapping of ours reaches is of no use.

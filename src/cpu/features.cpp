@@ -135,7 +135,9 @@ void apply_defences(Defences const& d, bool first_cpu) {
     own_speculation_control = by_register ? ibrs | (d.restricted_history ? history_disable : 0) : 0;
     if (d.restricted_branches && !by_register)
         write_msr(msr::efer, read_msr(msr::efer) | automatic_ibrs);
-    else if (d.restricted_branches)
+    // Also where nothing is Hearth's: the firmware may have left something.
+    constexpr uint32_t has_speculation_control = 1u << 26;
+    if (by_register || (cpuid(0).eax >= 7 && cpuid(7).edx & has_speculation_control))
         write_msr(msr::spec_ctrl, own_speculation_control);
     // What is global stays in the TLB when a guest's space is loaded.
     if (d.isolation)

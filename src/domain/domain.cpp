@@ -282,6 +282,8 @@ void crash_domain(Domain& domain, std::string_view reason) {
             if (domain.vcpus[i] == &self)
                 print_guest_state(LogSource::guest, *domain.vcpus[i]);
     shutdown_domain(domain, 3); // SHUTDOWN_crash
+    // Somebody else may have shut it down already, and not have come to tell this one yet.
+    current_thread().demand(attention::border);
 }
 
 namespace {

@@ -131,10 +131,12 @@ void deliver_callback(PvVcpu& vcpu, Handler const& handler) {
     enter(vcpu, handler.address, handler.masks_events);
 }
 
-void deliver_system_call(PvVcpu& vcpu, Registers& r) {
+bool deliver_system_call(PvVcpu& vcpu, Registers& r) {
+    if (!leave<true, true, 0>(vcpu, r, {})) [[unlikely]]
+        return false;
     // Who came by `syscall` has the selectors of a handler, and the quick way out.
-    if (leave<true, true, 0>(vcpu, r, {})) [[likely]]
-        start_at(vcpu, r, vcpu.syscall_callback.address, vcpu.syscall_callback.masks_events);
+    start_at(vcpu, r, vcpu.syscall_callback.address, vcpu.syscall_callback.masks_events);
+    return true;
 }
 
 void deliver_failsafe(PvVcpu& vcpu) {

@@ -13,8 +13,9 @@ void deliver_page_fault(PvVcpu& vcpu, uint64_t address, uint32_t error_code);
 void deliver_software_interrupt(PvVcpu& vcpu, TrapHandler const& handler);
 /// A system call by one of the callbacks.
 void deliver_callback(PvVcpu& vcpu, Handler const& handler);
-/// The one for `syscall`, which there is, from user mode.
-void deliver_system_call(PvVcpu& vcpu, Registers& registers);
+/// The one for `syscall`, which there is, from user mode. False: the guest has crashed, and where
+/// it stands may be no place to go back to.
+[[nodiscard]] bool deliver_system_call(PvVcpu& vcpu, Registers& registers);
 /// The guest's own return state could not be loaded.
 void deliver_failsafe(PvVcpu& vcpu);
 /// Enters the event callback, if there is one; events are pending and not masked.

@@ -8,6 +8,8 @@
 #include "pv/page_type.h"
 #include "pv/shadow.h"
 
+#include <algorithm>
+
 namespace hearth::pv {
 namespace {
 
@@ -32,16 +34,21 @@ constexpr uint64_t status_bits = pte::accessed | pte::dirty;
         return true;
     return level == 1 && !(others & ~cache_bits) && may_say_caching(domain, entry);
 }
+constinit uint64_t end_of_memory = 0; // as the firmware tells; frames
+
 /// What a processor with L1TF takes for the address of memory: a load by way of the entry gives
-/// what the first-level cache has there, present or not. It compares up to 44 bits or more. Frame 0
-/// is nobody's. (Intel, "L1 Terminal Fault")
-bool names_memory(Pte absent) {
+/// what the first-level cache has there, present or not. It compares up to 44 bits or more, and
+/// takes an entry for a large page by its bit, at whatever address. Frame 0 is nobody's. (Intel,
+/// "L1 Terminal Fault")
+bool names_memory(Pte absent, unsigned level) {
+    if (level > 1 && absent.large())
+        return true;
     constexpr uint64_t compared = (uint64_t{1} << 44) - 1;
     uint64_t const frame = (absent.v & pte::frame_bits & compared) >> page_shift;
-    return frame != 0 && frame < frame_limit().raw();
+    return frame != 0 && frame < std::max(frame_limit().raw(), end_of_memory);
 }
-[[gnu::always_inline]] inline bool absent_allowed(Domain const& domain, Pte entry) {
-    return entry.v == 0 || !domain.absent_entries_matter || !names_memory(entry);
+[[gnu::always_inline]] inline bool absent_allowed(Domain const& domain, Pte entry, unsigned level) {
+    return entry.v == 0 || !domain.absent_entries_matter || !names_memory(entry, level);
 }
 /// Nobody who knows of L1TF writes such an entry, and who does not cannot be told.
 [[gnu::noinline]] Result<Pte> refuse_absent(Domain& domain) {
@@ -102,7 +109,7 @@ void between_entries(unsigned level, unsigned done, unsigned at_once) {
 Result<> check_absent(Domain& domain, Pte const* table, unsigned level) {
     for (unsigned i = 0; i < entries_per_table; ++i) {
         Pte const entry{__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)};
-        if (!entry.present() && !absent_allowed(domain, entry) &&
+        if (!entry.present() && !absent_allowed(domain, entry, level) &&
             !(level == 4 && is_reserved_slot(i)))
             TRY(refuse_absent(domain));
     }
@@ -165,7 +172,8 @@ void release_rest(Domain& domain, Pte before, Pte now, unsigned level) {
 }
 
 bool bits_allowed(Domain const& domain, Pte entry, unsigned level) {
-    return entry.present() ? has_allowed_bits(domain, entry, level) : absent_allowed(domain, entry);
+    return entry.present() ? has_allowed_bits(domain, entry, level)
+                           : absent_allowed(domain, entry, level);
 }
 
 /// Replaces an L1 entry that maps the frame with just these rights; `by` brings its references.
@@ -190,9 +198,15 @@ Result<> check_slot(Pte const* slot, unsigned level) {
 
 } // namespace
 
+void note_end_of_memory(PhysicalAddress end) {
+    // Beyond that a processor might compare fewer bits than an entry needs to say so.
+    constexpr uint64_t most = uint64_t{1} << 43;
+    end_of_memory = std::min(end.raw(), most) >> page_shift;
+}
+
 Result<Pte> take_entry(Domain& domain, Pte entry, unsigned level, DomainId frames_of) {
     if (!entry.present())
-        return absent_allowed(domain, entry) ? Result<Pte>{entry} : refuse_absent(domain);
+        return absent_allowed(domain, entry, level) ? Result<Pte>{entry} : refuse_absent(domain);
     if (level == 1)
         return take_l1_entry(domain, entry, frames_of);
     if (entry.v & ~common_bits || frames_of != domain.id)

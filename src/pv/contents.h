@@ -8,6 +8,10 @@
 
 namespace hearth::pv {
 
+/// Where memory ends, devices' and the firmware's too, once, at start-up: what an absent entry
+/// names beyond that is none.
+void note_end_of_memory(PhysicalAddress end);
+
 /// Checks every entry of a frame that is to become a table and takes the references that its
 /// entries stand for; fills in the hypervisor's slots of an L4. On failure nothing is kept. May
 /// reschedule.

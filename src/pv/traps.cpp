@@ -148,10 +148,12 @@ namespace {
 }
 
 [[gnu::noinline]] SyscallResult system_call_of_user(PvVcpu& v, Registers& r) {
-    if (v.syscall_callback.address) [[likely]]
-        deliver_system_call(v, r);
-    else
+    if (!v.syscall_callback.address) [[unlikely]] {
         deliver_syscall_without_callback(v, r);
+        return way_back(v, r, r.rax);
+    }
+    if (!deliver_system_call(v, r)) [[unlikely]]
+        return {r.rax, WayBack::border};
     return v.upcall_due() ? way_back_by_upcall(v, r, r.rax) : way_back_to_handler(v, r.rax);
 }
 

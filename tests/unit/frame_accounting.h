@@ -250,9 +250,6 @@ public:
         for (unsigned cpu = 0; cpu < machine_cpus; ++cpu) {
             host::CpuState const& state = host::cpu_state(cpu);
             Cached& c = cached_[cpu][state.tag];
-            // What it has it still has when somebody comes, unless it is dropped then.
-            if (drops_before_use(cpu))
-                continue;
             if (state.tag_loads[state.tag] != c.loads)
                 c = {state.tag_loads[state.tag], {}, {}, {}};
             // Tables are walked afresh each time: the sets only grow until the next load.
@@ -278,7 +275,8 @@ public:
                         return line;
                     }
                 }
-            for (Mfn const mfn : c.writable) {
+            // Data is dropped before somebody runs there who could write to it.
+            for (Mfn const mfn : drops_before_use(cpu) ? std::set<Mfn>{} : c.writable) {
                 TypeWord const word = page_at(mfn).type_word();
                 bool const free = page_at(mfn).state == PageState::free;
                 if (!free && word.count() && word.type() != PageType::writable) {

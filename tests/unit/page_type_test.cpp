@@ -526,5 +526,31 @@ TEST_F(AbsentEntries, ThatNameMemoryEndTheGuest) {
         }
 }
 
+TEST_F(AbsentEntries, ForLargePagesAreTakenForThoseWhateverTheySay) {
+    for (unsigned const level : {2u, 3u}) {
+        {
+            Guest careless;
+            careless.domain.absent_entries_matter = true;
+            Mfn const in = level == 2 ? careless.l2 : careless.l3;
+            careless.argument<abi::MmuUpdate>() = {address_of(in).raw() + 8, pte::large};
+            EXPECT_EQ(careless.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0,
+                                         domid_self),
+                      inval);
+            EXPECT_EQ(careless.domain.shutdown.load(), ShutdownState::shut_down) << level;
+        }
+        Guest careless;
+        careless.domain.absent_entries_matter = true;
+        Mfn const garbage = careless.new_frame();
+        direct<Pte>(garbage)[7] = {pte::large | end_of_memory() << page_shift};
+        careless.argument<abi::MmuExtOp>() = {level - 1, 0, garbage.raw(),
+                                              0}; // pins of levels 1 to 4
+        EXPECT_EQ(
+            careless.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self),
+            inval);
+        EXPECT_EQ(careless.domain.shutdown.load(), ShutdownState::shut_down) << level;
+    }
+    EXPECT_EQ(map(1, {pte::large}), 0) << "of level 1 the bit is another";
+}
+
 } // namespace
 } // namespace hearth::test

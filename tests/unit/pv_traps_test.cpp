@@ -5,6 +5,7 @@
 #include "abi/operations.h"
 #include "abi/physdev.h"
 #include "pv/bounce.h"
+#include "pv/way_back.h"
 
 #include <gtest/gtest.h>
 
@@ -410,6 +411,24 @@ TEST_F(Traps, DebugRegistersTakeNoAddressOfOurs) {
     privileged({0x0f, 0x21, 0xf0});
     EXPECT_EQ(r().rax, 0xffffefffu);
     EXPECT_EQ(v.debug[0], code);
+}
+
+/// `sysret` would fault there with the hypervisor's privilege and the guest's stack.
+TEST_F(Traps, ASystemCallThatCannotBeDeliveredDoesNotGoBackByItself) {
+    go_to_user();
+    v.kernel_sp = 0x7000'0000; // nothing is there
+    auto way = pv::WayBack::sysret;
+    EXPECT_TRUE(guest.run([&] {
+        // Another vCPU has shut the domain down, and has not come to tell this one.
+        guest.domain.shutdown = ShutdownState::shut_down;
+        Registers& frame = r();
+        frame.vector = ENTERED_BY_SYSCALL;
+        frame.rip = uint64_t{1} << 47;
+        frame.rflags = rflags::fixed | rflags::interrupts;
+        v.settle(~0u);
+        way = guest_syscall(v, frame).way;
+    }));
+    EXPECT_EQ(way, pv::WayBack::border);
 }
 
 TEST_F(Traps, ModelSpecificRegisters) {
