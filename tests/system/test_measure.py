@@ -20,11 +20,15 @@ def test_linux_at_its_goals():
 
 def test_what_a_neighbour_loses_is_what_it_does_less_than_beside_a_well_behaved_one():
     work = {beside: {"computing": 1000, "requests": 1000} for beside in measure_isolation.BESIDE}
+    work[measure_isolation.ALONE] = {"computing": 4000}
     work["disk hog"] = {"computing": 400, "requests": 100}
     work[measure_isolation.BUSY] = {"computing": 500, "requests": 99}
     lost = measure_isolation.lost(work)
     assert lost["fork bomb"] == lost["memory hog"] == {"computing": 0, "requests": 0}
     assert lost["disk hog"] == {"computing": pytest.approx(0.2), "requests": pytest.approx(-1 / 99)}
+    # It had a quarter of the CPU, and in the baseline what another left besides.
+    work[measure_isolation.ALONE] = {"computing": 1600}
+    assert measure_isolation.lost(work)["disk hog"]["computing"] == 0
 
 
 def test_requests_between_marks():
