@@ -30,7 +30,7 @@ def stoppable(cmdline, cpus=1):
 def test_time_stamps_and_no_extended_state():
     with quick("console_timestamps xsave=no clocksource=acpi", cpus=2) as dom0:
         stamps = [float(stamp) for stamp in re.findall(r"^\(HEARTH\) \[ *(\d+\.\d{6})\] ", dom0.text, re.M)]
-        assert len(stamps) > 8 and stamps[0] == 0 and 0.1 < stamps[-1] < 60
+        assert len(stamps) > 8 and stamps[0] == 0 and 0.01 < stamps[-1] < 60  # 40 million instructions at least
         # The clock is measured anew once, before Domain 0 starts.
         assert all(later > earlier - 0.05 for earlier, later in zip(stamps, stamps[1:]))
         assert "by a 3579 kHz counter" in dom0.text
