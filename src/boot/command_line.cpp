@@ -269,54 +269,58 @@ Part part_of(std::string_view word) {
 
 constexpr Message no_such_part = "has a part without effect here";
 
-Message set_iommu(Options& o, std::string_view text) {
+/// Words between commas: a boolean is about the whole, and `one` says what is wrong with another.
+template <class Whole, class One>
+Message set_each(std::string_view text, Whole whole, One one) {
     Message result = text.empty() ? malformed : fine;
     while (!text.empty()) {
-        auto word = next_field(text, ',');
-        if (auto value = boolean(word)) {
-            o.iommu = *value;
-            continue;
-        }
-        auto const [name, on, sound] = part_of(word);
-        if (!sound)
-            result = malformed;
-        if (name == "required" || name == "force")
-            o.iommu_required = on;
-        else if (name == "verbose" || name == "debug")
-            o.iommu_verbose = on;
-        else if (name == "intremap")
-            o.iommu_intremap = on;
-        else
-            result = no_such_part;
+        auto const word = next_field(text, ',');
+        if (auto const value = boolean(word))
+            whole(*value);
+        else if (Message const wrong = one(word); !wrong.empty())
+            result = wrong;
     }
     return result;
 }
 
+Message set_iommu(Options& o, std::string_view text) {
+    return set_each(
+        text, [&](bool value) { o.iommu = value; },
+        [&](std::string_view word) {
+            auto const [name, on, sound] = part_of(word);
+            if (name == "required" || name == "force")
+                o.iommu_required = on;
+            else if (name == "verbose" || name == "debug")
+                o.iommu_verbose = on;
+            else if (name == "intremap")
+                o.iommu_intremap = on;
+            else
+                return no_such_part;
+            return sound ? fine : malformed;
+        });
+}
+
 Message set_defences(Options& o, std::string_view text) {
-    Message result = text.empty() ? malformed : fine;
-    while (!text.empty()) {
-        auto word = next_field(text, ',');
-        if (auto value = boolean(word)) {
-            o.defences.all = value;
-            continue;
-        }
-        if (word == "bti-thunk=retpoline" || word == "bti-thunk=jmp") {
-            o.defences.retpolines = word.ends_with("retpoline");
-            continue;
-        }
-        auto const [name, on, sound] = part_of(word);
-        if (!sound)
-            result = malformed;
-        else if (name == "rsb")
-            o.defences.fill_return_stack = on;
-        else if (name == "md-clear" || name == "verw")
-            o.defences.clear_buffers = on;
-        else if (name == "ibpb")
-            o.defences.barrier_on_switch = on;
-        else
-            result = no_such_part;
-    }
-    return result;
+    return set_each(
+        text, [&](bool value) { o.defences.all = value; },
+        [&](std::string_view word) {
+            if (word == "bti-thunk=retpoline" || word == "bti-thunk=jmp") {
+                o.defences.retpolines = word.ends_with("retpoline");
+                return fine;
+            }
+            auto const [name, on, sound] = part_of(word);
+            if (!sound)
+                return malformed;
+            if (name == "rsb")
+                o.defences.fill_return_stack = on;
+            else if (name == "md-clear" || name == "verw")
+                o.defences.clear_buffers = on;
+            else if (name == "ibpb")
+                o.defences.barrier_on_switch = on;
+            else
+                return no_such_part;
+            return fine;
+        });
 }
 
 Message set_isolation(Options& o, std::string_view text) {
@@ -334,24 +338,23 @@ Message set_isolation(Options& o, std::string_view text) {
 }
 
 Message set_absent_entries(Options& o, std::string_view text) {
-    Message result = text.empty() ? malformed : fine;
-    while (!text.empty()) {
-        auto word = next_field(text, ',');
-        if (auto value = boolean(word)) {
+    return set_each(
+        text,
+        [&](bool value) {
             o.defences.absent_entries = o.defences.absent_entries_of_domain0 = value;
-            continue;
-        }
-        auto const [name, on, sound] = part_of(word);
-        if (!sound)
-            result = malformed;
-        else if (name == "dom0")
-            o.defences.absent_entries_of_domain0 = on;
-        else if (name == "domu")
-            o.defences.absent_entries = on;
-        else
-            result = no_such_part;
-    }
-    return result;
+        },
+        [&](std::string_view word) {
+            auto const [name, on, sound] = part_of(word);
+            if (!sound)
+                return malformed;
+            if (name == "dom0")
+                o.defences.absent_entries_of_domain0 = on;
+            else if (name == "domu")
+                o.defences.absent_entries = on;
+            else
+                return no_such_part;
+            return fine;
+        });
 }
 
 // The form of each row: name, what may follow '=', help, properties, parser.

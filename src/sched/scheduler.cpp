@@ -457,7 +457,7 @@ struct Scheduler {
     static bool goes_on() {
         Cpu& cpu = mine();
         uint64_t const limit = cpu.rate_limit.load(std::memory_order_relaxed);
-        if (limit == 0) [[likely]]
+        if (limit == 0)
             return false;
         Thread& self = *cpu.running;
         uint64_t const end = self.times_.since + limit;

@@ -542,8 +542,8 @@ TEST_F(AbsentEntries, ForLargePagesAreTakenForThoseWhateverTheySay) {
         careless.domain.absent_entries_matter = true;
         Mfn const garbage = careless.new_frame();
         direct<Pte>(garbage)[7] = {pte::large | end_of_memory() << page_shift};
-        careless.argument<abi::MmuExtOp>() = {level - 1, 0, garbage.raw(),
-                                              0}; // pins of levels 1 to 4
+        // Commands 0 to 3 pin tables of levels 1 to 4.
+        careless.argument<abi::MmuExtOp>() = {level - 1, 0, garbage.raw(), 0};
         EXPECT_EQ(
             careless.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self),
             inval);

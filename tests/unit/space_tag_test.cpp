@@ -69,8 +69,8 @@ TEST_F(SpaceTags, OnlyAFullFlushMovesTheClock) {
     uint64_t const stamp = stale_from_now();
     (void)kernel_drops();
     (void)drops(user_space + page_size, SpaceTag::guest_user);
-    flush_stale_translations(stamp, here,
-                             IdleCpus::later); // neither of these was one, so this one is
+    // Neither of these was one, so this one is.
+    flush_stale_translations(stamp, here, IdleCpus::later);
     EXPECT_TRUE(kernel_drops());
 }
 
