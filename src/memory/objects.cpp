@@ -41,9 +41,9 @@ struct Objects {
             return nullptr;
         Mfn const mfn{list.first()};
         Page& page = page_at(mfn);
-        FreeObject* const object = object_at(mfn, size_class, page.first_free_object);
-        page.first_free_object = static_cast<uint8_t>(object->next);
-        if (++page.objects_in_use == capacity(size_class))
+        FreeObject* const object = object_at(mfn, size_class, page.objects.first_free);
+        page.objects.first_free = static_cast<uint8_t>(object->next);
+        if (++page.objects.in_use == capacity(size_class))
             list.remove(mfn);
         ++in_use;
         return object;
@@ -56,13 +56,13 @@ struct Objects {
         Page& page = page_at(mfn);
         unsigned const size_class = page.order;
         FrameList& list = with_free[size_class];
-        file_object(mfn, size_class, place, page.first_free_object);
-        page.first_free_object = static_cast<uint8_t>(place);
+        file_object(mfn, size_class, place, page.objects.first_free);
+        page.objects.first_free = static_cast<uint8_t>(place);
         --in_use;
-        if (page.objects_in_use-- == capacity(size_class))
+        if (page.objects.in_use-- == capacity(size_class))
             list.push(mfn);
         bool const only_one = list.first() == mfn.raw() && page.next == no_frame;
-        if (page.objects_in_use || only_one)
+        if (page.objects.in_use || only_one)
             return false;
         list.remove(mfn);
         --frames;
@@ -85,7 +85,7 @@ Result<> refill(unsigned size_class) {
     Mfn const mfn = TRY(allocate_frames(0));
     Page& page = page_at(mfn);
     page.order = static_cast<uint8_t>(size_class);
-    page.objects_in_use = page.first_free_object = 0;
+    page.objects = {};
     for (uint64_t place = 0; place < capacity(size_class); ++place)
         file_object(mfn, size_class, place, place + 1); // nobody looks behind the last one
     objects.with([&](Objects& o) { o.add_frame(mfn, size_class); });

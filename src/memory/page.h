@@ -50,6 +50,11 @@ struct TypeWord {
     }
 };
 
+/// What a frame of small objects holds; see memory/objects.cpp.
+struct SmallObjects {
+    uint8_t in_use, first_free;
+};
+
 struct Page {
     std::atomic<uint32_t>
         references;             // 0: free to go; bit 31: the owner's own reference still stands
@@ -63,7 +68,11 @@ struct Page {
     /// Others than its owner have had it mapped since it was given out: their CPUs may hold
     /// translations.
     std::atomic<bool> mapped_by_others;
-    uint8_t objects_in_use, first_free_object; // hypervisor heap: see memory/objects.cpp
+    union {
+        SmallObjects objects; // hypervisor heap
+        /// A page table: bit i is set where an entry of its i-th sixteenth may be present.
+        uint16_t filled_parts;
+    };
 
     static constexpr uint32_t owners_reference = 1u << 31;
     static constexpr uint32_t count_mask = owners_reference - 1;

@@ -9,6 +9,7 @@
 #include "pv/shadow.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace hearth::pv {
 namespace {
@@ -82,20 +83,49 @@ Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
     return stored;
 }
 
-/// The first entry from `i` on that says something; entries_per_table if there is none.
-unsigned next_present(Pte const* table, unsigned i) {
-    constexpr unsigned stride = 8; // most tables are mostly empty
-    auto const at = [table](unsigned k) { return __atomic_load_n(&table[k].v, __ATOMIC_RELAXED); };
-    for (; i < entries_per_table; ++i) {
-        for (; i % stride == 0 && i < entries_per_table; i += stride)
-            if ((at(i) | at(i + 1) | at(i + 2) | at(i + 3) | at(i + 4) | at(i + 5) | at(i + 6) |
-                 at(i + 7)) &
-                pte::present)
-                break;
-        if (i < entries_per_table && (at(i) & pte::present))
-            break;
+// Most of a table is empty, so which parts of it are not is kept beside it.
+constexpr unsigned parts_per_table = 16, entries_per_part = entries_per_table / parts_per_table;
+constexpr uint16_t all_parts = 0xffff;
+
+[[gnu::cold, gnu::noinline]] void note_filled(Page& page, unsigned part) {
+    __atomic_fetch_or(&page.filled_parts, static_cast<uint16_t>(1u << part), __ATOMIC_RELAXED);
+}
+/// Of an entry that was absent, in a table that is held.
+[[gnu::always_inline]] inline void note_present(Pte const* slot) {
+    auto const address = physical_of(slot);
+    auto const part =
+        static_cast<unsigned>(address.raw() % page_size / sizeof(Pte)) / entries_per_part;
+    Page& page = page_at(frame_of(address));
+    if (!(__atomic_load_n(&page.filled_parts, __ATOMIC_RELAXED) >> part & 1)) [[unlikely]]
+        note_filled(page, part);
+}
+
+/// Which entries are present, of a part of a table that nobody writes to but the processor its
+/// accessed and dirty bits.
+uint32_t present_in(Pte const (&part)[entries_per_part]) {
+    uint64_t any = 0;
+#pragma clang loop unroll(full)
+    for (Pte const entry : part)
+        any |= entry.v;
+    if (!(any & pte::present))
+        return 0;
+    uint32_t found = 0;
+    for (unsigned i = entries_per_part; i-- > 0;)
+        found = found << 1 | (part[i].v & pte::present);
+    return found;
+}
+/// Calls a function with the index of each entry that is present in some parts of a busy table,
+/// until it returns an error. It may reschedule.
+template <class Function>
+Result<> for_each_present(Pte const* table, uint32_t parts, Function&& function) {
+    for (; parts != 0; parts &= parts - 1) {
+        unsigned const first = static_cast<unsigned>(std::countr_zero(parts)) * entries_per_part;
+        uint32_t found =
+            present_in(*reinterpret_cast<Pte const(*)[entries_per_part]>(table + first));
+        for (; found != 0; found &= found - 1)
+            TRY(function(first + static_cast<unsigned>(std::countr_zero(found))));
     }
-    return i;
+    return {};
 }
 
 /// An entry that is released may have been a frame's last use, and that is scrubbed then.
@@ -120,27 +150,31 @@ Result<> take_table(Domain& domain, Mfn mfn, unsigned level) {
     Pte* const table = direct<Pte>(mfn);
     if (domain.absent_entries_matter)
         TRY(check_absent(domain, table, level));
-    unsigned done = 0;
-    for (unsigned i = next_present(table, 0); i < entries_per_table;
-         i = next_present(table, i + 1)) {
+    uint32_t filled = 0;
+    unsigned done = 0, reached = 0;
+    auto const taken = for_each_present(table, all_parts, [&](unsigned i) -> Result<> {
+        reached = i;
         if (level == 4 && is_reserved_slot(i))
-            continue;
+            return {};
         Pte const entry{__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)};
-        auto taken = take_entry(domain, entry, level, domain.id);
-        if (!taken) {
-            while (i-- > 0)
-                if (!(level == 4 && is_reserved_slot(i))) {
-                    release_entry(domain, table[i], level);
-                    between_entries(level, i, scrubbed_at_once);
-                }
-            return taken.error();
-        }
+        Pte const stored = TRY(take_entry(domain, entry, level, domain.id));
         // Only the processor's accessed and dirty bits can change under us: nobody can write a busy
         // frame.
-        if (taken->v != entry.v)
-            __atomic_store_n(&table[i].v, taken->v, __ATOMIC_RELAXED);
+        if (stored.v != entry.v)
+            __atomic_store_n(&table[i].v, stored.v, __ATOMIC_RELAXED);
+        filled |= 1u << i / entries_per_part;
         between_entries(level, ++done, 64);
+        return {};
+    });
+    if (!taken) {
+        while (reached-- > 0)
+            if (!(level == 4 && is_reserved_slot(reached))) {
+                release_entry(domain, table[reached], level);
+                between_entries(level, reached, scrubbed_at_once);
+            }
+        return taken;
     }
+    __atomic_store_n(&page_at(mfn).filled_parts, static_cast<uint16_t>(filled), __ATOMIC_RELAXED);
     if (level == 4)
         for (unsigned i = 0; i < layout::slot_count; ++i)
             table[layout::first_slot + i] = hypervisor_slots()[i];
@@ -251,11 +285,12 @@ void release_contents(Domain& domain, Mfn mfn, PageType type) {
         for (unsigned i = 0; i < layout::slot_count; ++i)
             table[layout::first_slot + i] = {};
     unsigned done = 0;
-    for (unsigned i = next_present(table, 0); i < entries_per_table;
-         i = next_present(table, i + 1)) {
+    uint16_t const filled = __atomic_load_n(&page_at(mfn).filled_parts, __ATOMIC_RELAXED);
+    (void)for_each_present(table, filled, [&](unsigned i) -> Result<> {
         release_entry(domain, {__atomic_load_n(&table[i].v, __ATOMIC_RELAXED)}, level);
         between_entries(level, ++done, scrubbed_at_once);
-    }
+        return {};
+    });
 }
 
 namespace {
@@ -282,7 +317,10 @@ Pte merged(Pte old, Pte value, EntryUpdate how) {
                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
         ;
     note_entry_changed(domain, slot);
-    release_entry(domain, old, level);
+    if (old.present())
+        release_entry(domain, old, level);
+    else if (stored.present())
+        note_present(slot);
     return {};
 }
 [[gnu::noinline]] Result<> replace_leaf(Domain& domain, Pte* slot, Pte value, EntryUpdate how,
@@ -340,6 +378,8 @@ Result<bool> compare_exchange_entry(Domain& domain, Pte* slot, unsigned level, P
             release_entry(domain, stored, level);
         return false;
     }
+    if (stored.present() && !before.present())
+        note_present(slot);
     note_entry_changed(domain, slot);
     if (keeps)
         release_rest(domain, before, stored, level);

@@ -53,6 +53,9 @@ class FrameAccounting {
             }
             if (!entry.present())
                 continue;
+            if (!(page_at(table).filled_parts >> i / (entries_per_table / 16) & 1))
+                fail("entry %u of L%u %lx is in no part that is noted as filled", i, level,
+                     table.raw());
             if (!(entry.v & pte::user) || (entry.v & pte::global))
                 fail("entry %u of L%u %lx: %lx is not a guest's", i, level, table.raw(), entry.v);
             if (level > 1) {

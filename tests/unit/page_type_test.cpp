@@ -125,6 +125,42 @@ TEST_F(PageTypeTest, TheHypervisorsSlotsAreItsOwn) {
     EXPECT_EQ(update(guest.l4, 256, 0), perm);
 }
 
+/// A frame that is given back while it is mapped goes when the table with its entry does.
+class EndOfATable : public PageTypeTest, public testing::WithParamInterface<unsigned> {
+protected:
+    Mfn const table = guest.new_frame(), frame = guest.new_frame();
+
+    void ends_with_the_frame() {
+        EXPECT_EQ(give_back(frame), 1);
+        EXPECT_EQ(page_at(frame).state, PageState::guest);
+        all_is_well();
+        EXPECT_EQ(unpin(table), 0);
+        EXPECT_EQ(page_at(frame).state, PageState::free);
+    }
+};
+
+TEST_P(EndOfATable, ReleasesWhatItCameWith) {
+    EXPECT_EQ(update(table, GetParam(), read_only(frame).v), 0);
+    EXPECT_EQ(pin(table, 1), 0);
+    ends_with_the_frame();
+}
+
+TEST_P(EndOfATable, ReleasesWhatWasPutThere) {
+    EXPECT_EQ(pin(table, 1), 0);
+    EXPECT_EQ(update(table, GetParam(), read_only(frame).v), 0);
+    ends_with_the_frame();
+}
+
+TEST_P(EndOfATable, ReleasesWhatWasExchanged) {
+    EXPECT_EQ(pin(table, 1), 0);
+    Pte* const slot = direct<Pte>(table) + GetParam();
+    EXPECT_EQ(pv::exchange_entry(guest.domain, slot, 1, read_only(frame)), Pte{});
+    ends_with_the_frame();
+}
+
+INSTANTIATE_TEST_SUITE_P(Places, EndOfATable,
+                         testing::Values(0, 31, 32, 100, 255, 256, 300, 479, 480, 511));
+
 TEST_F(PageTypeTest, ATableThatMapsItselfWritableIsRefused) {
     Mfn const table = guest.new_frame();
     EXPECT_EQ(update(table, 3, writable(table).v), 0); // as plain memory
