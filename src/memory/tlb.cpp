@@ -108,11 +108,12 @@ bool is_kept(LoadedSpace const& mine, SpaceTag tag) {
 }
 void drop(LoadedSpace& mine, SpaceTag tag) { mine.kept[static_cast<unsigned>(tag)] = 0; }
 
-/// Drops all of this CPU's translations with the tag that is loaded.
+/// Drops all of this CPU's translations with the tag that is loaded. Others hear of the new space
+/// when the old one is not in use any more: what nobody has loaded may go.
 void load_afresh(LoadedSpace& mine, uint64_t cr3, SpaceTag tag = SpaceTag::none) {
     uint64_t const now = stale_clock.load(std::memory_order_acquire);
-    std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
     arch::write_cr3(tagged(cr3, tag, false));
+    std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
     mine.clock.store(now, std::memory_order_release);
 }
 
@@ -136,10 +137,10 @@ void load_address_space(uint64_t cr3, SpaceTag tag) { load(this_cpu().space, cr3
     if (!spaces_are_kept)
         return load_afresh(mine, cr3);
     bool const keeps = keep(mine, tag, cr3);
-    std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
     mine.tag = tag;
     // The clock stands: the other tag's translations are as old as they were.
     arch::write_cr3(tagged(cr3, tag, keeps));
+    std::atomic_ref{mine.cr3}.store(cr3, std::memory_order_release);
 }
 
 void forget_user_space() {

@@ -87,9 +87,13 @@ Result<Shadow*> Shadow::create(Domain& domain) {
 }
 
 Shadow::~Shadow() {
+    // No CPU may look, ahead of what it executes, through tables that are somebody else's already.
     for (Table const& table : std::span{tables_, used_}) {
         if (table.guest != invalid_mfn && table.level == 4)
             evict_address_space(address_of(table.frame).raw());
+        preempt_point();
+    }
+    for (Table const& table : std::span{tables_, used_}) {
         page_at(table.frame).flush_stamp.store(stale_from_now(), std::memory_order_relaxed);
         free_frames(table.frame, 0);
         preempt_point();
@@ -184,7 +188,6 @@ void Shadow::release(Table& table) {
 /// Back to the beginning, but for the roots that CPUs have loaded.
 void Shadow::forget_all() {
     uint32_t const before = generation_++;
-    forgotten_since_ = stale_from_now();
     free_ = none;
     untouched_ = 0;
     online_cpus().each([&](unsigned cpu) {
@@ -194,6 +197,8 @@ void Shadow::forget_all() {
         root->generation = generation_;
         clear_root(root->frame);
     });
+    // After the roots: who has loaded one since cannot have seen where it led.
+    forgotten_since_ = stale_from_now();
 }
 
 Shadow::Table* Shadow::root_of(Mfn guest) {

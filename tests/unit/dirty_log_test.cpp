@@ -6,6 +6,9 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <sys/mman.h>
+
 namespace hearth::test {
 namespace {
 
@@ -19,7 +22,7 @@ protected:
     Mfn data[pages];
     FrameAccounting accounting;
 
-    DirtyLogs() {
+    explicit DirtyLogs(unsigned vcpus = 1) : guest{vcpus} {
         for (unsigned i = 0; i < pages; ++i) {
             data[i] = guest.new_frame();
             set_m2p(data[i], 100 + i);
@@ -253,6 +256,72 @@ TEST_F(DirtyLogs, RunningOutOfTablesTakesNoLongerWithMoreOfThem) {
         most = std::max(most, stale_from_now() - before);
     }
     EXPECT_LT(most, 8u);
+    stop();
+}
+
+/// A CPU whose idle vCPU has a shadow of its own for a root, into which nobody writes but who makes
+/// all shadows anew.
+class CpuWithARoot : public DirtyLogs {
+protected:
+    static constexpr unsigned other = 1;
+    static inline void* root = nullptr;
+    static inline bool reloaded = false;
+
+    CpuWithARoot() : DirtyLogs{2} {
+        set_affinity(guest.vcpu(0), CpuMask::of(0));
+        set_affinity(guest.vcpu(other), CpuMask::of(other));
+        guest.bring_up(other);
+        start();
+        EXPECT_TRUE(guest.run([] {}, other));
+        guest.vcpu(other).info->upcall_pending = 0;
+        EXPECT_FALSE(guest.hypercall(abi::Hypercall::sched_op,
+                                     static_cast<uint64_t>(abi::SchedOperation::block), 0, 0, 0, 0,
+                                     0, other));
+        root = direct<void>(PhysicalAddress{host::cpu_state(other).cr3});
+        EXPECT_EQ(page_at(mfn_of(root)).state, PageState::hypervisor);
+    }
+
+    Mfn new_top() {
+        Mfn const top = guest.new_frame();
+        direct<Pte>(top)[0] = Pte::make(guest.l3, Guest::table_flags);
+        mmuext(abi::MmuExtCommand::pin_l4_table, top);
+        return top;
+    }
+    /// Just before the first store into the root the CPU loads it afresh, as any flush makes it.
+    static void reload(int, siginfo_t*, void*) {
+        mprotect(root, page_size, PROT_READ | PROT_WRITE);
+        cpu_block(other).space.clock.store(stale_from_now() + 1);
+        reloaded = true;
+    }
+    template <class Function>
+    static void reload_before_the_root_is_written_to(Function function) {
+        struct sigaction action{}, before{};
+        action.sa_sigaction = reload;
+        action.sa_flags = SA_SIGINFO;
+        sigaction(SIGSEGV, &action, &before);
+        mprotect(root, page_size, PROT_READ);
+        function();
+        mprotect(root, page_size, PROT_READ | PROT_WRITE);
+        sigaction(SIGSEGV, &before, nullptr);
+    }
+};
+
+TEST_F(CpuWithARoot, IsFlushedThoughItLoadedTheRootWhileShadowsWereForgotten) {
+    uint64_t drops = 0;
+    reloaded = false;
+    mmuext(abi::MmuExtCommand::new_baseptr, new_top());
+    for (unsigned i = 8; i < 500 && !reloaded; ++i) {
+        Mfn const top = new_top(), table = guest.new_frame();
+        direct<Pte>(table)[0] = Pte::make(data[0], Guest::table_flags);
+        drops = host::cpu_state(other).cr3_loads;
+        reload_before_the_root_is_written_to([&] {
+            mmuext(abi::MmuExtCommand::new_baseptr, top);
+            hang(i, Pte::make(table, Guest::table_flags).v);
+            ASSERT_TRUE(write_at(i, 0)) << i;
+        });
+    }
+    ASSERT_TRUE(reloaded);
+    EXPECT_GT(host::cpu_state(other).cr3_loads, drops) << "tables that it may walk are others' now";
     stop();
 }
 
