@@ -19,7 +19,8 @@ inline constexpr uint64_t large = bit(7); // in an L2 or L3 entry
 inline constexpr uint64_t global = bit(8);
 inline constexpr uint64_t no_execute = bit(63);
 inline constexpr uint64_t frame_bits = 0x000ffffffffff000;
-inline constexpr uint64_t available = 0x7ff0000000000e00; // left to software, with protection keys
+inline constexpr uint64_t available =
+    0x7ff0000000000e00; // left to software; where protection keys are off, theirs too
 } // namespace pte
 
 inline constexpr unsigned entries_per_table = 512;

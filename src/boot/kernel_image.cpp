@@ -99,12 +99,11 @@ void read_l1_mfn_valid(KernelImage& kernel, Bytes description) {
     }
 }
 
-BootResult<> read_note(KernelImage& kernel, bool& has_entry, ElfNote const& note) {
+BootResult<> read_note(KernelImage& kernel, ElfNote const& note) {
     auto const& data = note.description;
     switch (static_cast<XenNote>(note.type)) {
     case XenNote::entry:
         kernel.entry = TRY(number_in(data));
-        has_entry = true;
         break;
     case XenNote::hypercall_page:
         kernel.hypercall_page = TRY(number_in(data));
@@ -162,16 +161,23 @@ BootResult<> read_note(KernelImage& kernel, bool& has_entry, ElfNote const& note
 }
 
 BootResult<> read_notes(KernelImage& kernel, ElfFile const& elf) {
-    bool has_entry = false;
+    bool any = false;
     BootResult<> result;
     elf.for_each_note([&](ElfNote const& note) {
-        if (note.name == "Xen")
-            result = read_note(kernel, has_entry, note);
+        if (note.name == "Xen") {
+            any = true;
+            result = read_note(kernel, note);
+        }
         return result.has_value();
     });
     TRY(result);
-    if (!has_entry)
-        return BootError{"not a PV kernel: it has no Xen note with an entry point"};
+    if (!any)
+        return BootError{"not a PV kernel: it has no Xen note"};
+    if (kernel.entry == 0) {
+        if (kernel.phys32_entry)
+            return BootError{"not a PV kernel: it has an entry point for PVH only"};
+        kernel.entry = elf.entry();
+    }
     if (!kernel.xen_version.empty() && kernel.xen_version != "xen-3.0")
         return BootError{"the kernel is made for another version of the PV interface"};
     return {};

@@ -323,6 +323,11 @@ void GrantTable::rewrite_entries(unsigned from, unsigned to) {
     }
 }
 
+bool GrantTable::status_frame_is_mapped() const {
+    return std::ranges::any_of(std::span{status_, status_allocated_},
+                               [](Mfn mfn) { return page_at(mfn).references.load() > 1; });
+}
+
 Result<> GrantTable::set_version(unsigned wanted) {
     if (wanted > max_version_)
         return Errno::nosys;
@@ -338,7 +343,7 @@ Result<> GrantTable::set_version(unsigned wanted) {
             TRY(add_status_frames(status_frames_for(frames())));
         version_.store(0, std::memory_order_release);
     }
-    bool const idle = wait_for_users();
+    bool const idle = wait_for_users() && !(wanted == 1 && status_frame_is_mapped());
     if (idle)
         rewrite_entries(before, wanted);
     unsigned const now = idle ? wanted : before;

@@ -48,7 +48,8 @@ public:
     /// Makes it at least so large. inval: more than it may be; nomem; busy: its version changes.
     /// May reschedule.
     Result<> grow(uint32_t wanted);
-    /// busy: entries are in use; nosys: not that version. May reschedule.
+    /// busy: entries are in use, or status frames mapped that go; nosys: not that version. May
+    /// reschedule.
     Result<> set_version(unsigned version);
     GrantStatus swap(uint32_t a, uint32_t b);
 
@@ -115,6 +116,8 @@ private:
     /// After version() became 0: when this returns, nobody works on an entry under the old one.
     /// False if one that is not reserved is in use.
     bool wait_for_users();
+    /// By somebody who would go on to look there for what version 1 has elsewhere.
+    [[nodiscard]] bool status_frame_is_mapped() const;
     void rewrite_entries(unsigned from, unsigned to);
 
     Domain& domain_;

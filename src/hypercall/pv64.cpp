@@ -10,6 +10,7 @@
 #include "pv/hypercall.h"
 #include "pv/mmu.h"
 #include "pv/privileged.h"
+#include "pv/way_back.h"
 
 namespace hearth {
 namespace {
@@ -88,16 +89,26 @@ struct ListedArguments {
     }
 };
 
-/// A list of hypercalls in one. Each result goes into its entry; a list within a list is refused.
+/// Iret is no row of the table but a way back, at which the vCPU looks on its border then.
+[[gnu::cold, gnu::noinline]] Result<int64_t> leave_by_iret(Context& context) {
+    pv::PvVcpu& vcpu = pv::pv_vcpu(context.vcpu);
+    vcpu.demand(attention::border);
+    return static_cast<int64_t>(pv::do_iret(vcpu, vcpu.registers()).rax);
+}
+
+/// A list of hypercalls in one, at most up to an iret. Each result goes into its entry; a list
+/// within a list is refused.
 Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
     GuestPointer<abi::MulticallEntry> const entries{list};
     for (uint32_t i = 0; i < count && context.domain.shutdown.load() == ShutdownState::running;
          ++i) {
         abi::MulticallEntry entry;
         TRY(entries.read_to(entry, i));
+        if (entry.op == static_cast<uint64_t>(Hypercall::iret)) [[unlikely]]
+            return leave_by_iret(context);
         auto const result = entry.op != static_cast<uint64_t>(Hypercall::multicall)
                                 ? Pv64::call(entry.op, context, ListedArguments{entry})
-                                : Result<int64_t>{Errno::nosys};
+                                : Result<int64_t>{Errno::inval};
         int64_t const value = result ? *result : abi_error(result.error());
         uint64_t const field = list + i * sizeof entry + offsetof(abi::MulticallEntry, result);
         TRY(GuestPointer<int64_t>{field}.write(value));

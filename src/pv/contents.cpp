@@ -17,7 +17,7 @@ namespace {
 /// Bits that a guest may set in a present entry of any level. What else there is must be zero, as
 /// on Xen.
 constexpr uint64_t common_bits = pte::present | pte::writable | pte::user | pte::accessed |
-                                 pte::dirty | 0xe00 | pte::frame_bits | pte::no_execute;
+                                 pte::dirty | pte::available | pte::frame_bits | pte::no_execute;
 constexpr uint64_t cache_bits = pte::write_through | pte::cache_disable | pte::pat;
 constexpr uint64_t status_bits = pte::accessed | pte::dirty;
 

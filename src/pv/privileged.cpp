@@ -25,7 +25,11 @@ using emulate::Access;
 using emulate::CodeSize;
 using emulate::raise;
 
-bool has_io_privilege(PvVcpu const& v) { return v.iopl >> 12 >= (v.kernel_mode ? 1 : 3); }
+bool has_io_privilege(PvVcpu const& v) {
+    // xen.h, VMASST_TYPE_architectural_iopl: a kernel counts as level 0 then.
+    unsigned const kernels = v.domain.assists(abi::VmAssist::architectural_iopl) ? 0 : 1;
+    return v.iopl >> 12 >= (v.kernel_mode ? kernels : 3);
+}
 
 Access<> guest_access(Result<> result, uint64_t address, bool write) {
     if (result)
@@ -309,7 +313,7 @@ public:
             memcpy(reinterpret_cast<char*>(&value) + (to.raw() & 7), from.data(), from.size());
             auto const done = compare_exchange_entry(v_.domain, slot, 1, expected, value);
             if (!done)
-                return raise(Vector::general_protection);
+                return emulate::unhandled(); // the fault is the guest's
             if (*done)
                 return {};
         }
@@ -331,7 +335,7 @@ public:
             Pte const value{(found.v & ~mask) | (static_cast<uint64_t>(desired) << shift & mask)};
             auto const done = compare_exchange_entry(v_.domain, slot, 1, found, value);
             if (!done)
-                return raise(Vector::general_protection);
+                return emulate::unhandled(); // the fault is the guest's
             if (*done)
                 return expected;
         }

@@ -25,8 +25,19 @@ void superpages_and_reserved_bits() {
     EXPECT(mmu_update(l2_entry, read_entry(l2_entry) | large) == inval);
     uint64_t const l3_entry = entry_address(spare, 3);
     EXPECT(mmu_update(l3_entry, read_entry(l3_entry) | large) == inval);
-    uint64_t const l1_entry = entry_address(spare, 1);
-    EXPECT(mmu_update(l1_entry, read_entry(l1_entry) | uint64_t{1} << 52) == inval);
+}
+
+void bits_left_to_software() {
+    void* const spare = page();
+    for (unsigned level = 1; level <= 3; ++level) {
+        uint64_t const at = entry_address(spare, level);
+        uint64_t const before = read_entry(at);
+        for (unsigned const bit : {9u, 10u, 11u, 52u, 53u, 58u, 61u, 62u}) {
+            uint64_t const with = before | uint64_t{1} << bit;
+            EXPECT(mmu_update(at, with) == 0 && read_entry(at) == with);
+        }
+        EXPECT(mmu_update(at, before) == 0);
+    }
 }
 
 void own_and_foreign_frames() {
@@ -115,6 +126,7 @@ void writes_by_emulation() {
 void guest_main() {
     writable_mapping_of_a_table();
     superpages_and_reserved_bits();
+    bits_left_to_software();
     own_and_foreign_frames();
     shared_frames();
     reserved_slots();

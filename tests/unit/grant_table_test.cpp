@@ -118,6 +118,18 @@ TEST_F(GrantTables, ChangeTheirVersion) {
     EXPECT_EQ(guest.status_frame(0), status);
 }
 
+TEST_F(GrantTables, KeepTheirVersionWhileStatusFramesAreMapped) {
+    auto const map = [&](uint64_t value) {
+        return guest.hypercall(abi::Hypercall::update_va_mapping, GrantGuest::address(1), value, 0);
+    };
+    EXPECT_EQ(guest.set_version(2), 0);
+    EXPECT_EQ(map(Pte::make(guest.status_frame(0), Guest::table_flags & ~pte::writable).v), 0);
+    EXPECT_EQ(guest.set_version(1), busy);
+    EXPECT_EQ(guest.version(), 2u);
+    EXPECT_EQ(map(0), 0);
+    EXPECT_EQ(guest.set_version(1), 0);
+}
+
 TEST_F(GrantTables, DoNotChangeTheirVersionWhileInUse) {
     Mfn const frame = guest.new_frame();
     guest.grant(8, other, frame);

@@ -326,6 +326,20 @@ TEST(KernelImage, ReadsWhatLinuxSays) {
     EXPECT_EQ(kernel->pae_mode, "yes");
 }
 
+TEST(KernelImage, TheFilesEntryIsTakenWhereNoNoteNamesOne) {
+    std::vector<Segment> const segments{{0x1000000, 0x1000000, 100, 0x2000}};
+    Note const hypercall_page = number_note(2, 0x1001000);
+    auto file = elf_file(segments, notes({hypercall_page}));
+    auto kernel = parse_kernel(bytes(file));
+    ASSERT_TRUE(kernel) << kernel.error().reason;
+    EXPECT_EQ(kernel->entry, 0x1000000u); // as elf_file() has it
+    EXPECT_EQ(kernel->start, 0x1000000u);
+    auto pvh = elf_file(segments, notes({number_note(18, 0x1000000)}));
+    auto refused = parse_kernel(bytes(pvh));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().reason, "not a PV kernel: it has an entry point for PVH only");
+}
+
 TEST(KernelImage, PhysicalOffsetIsSubtracted) {
     auto list = linux_notes();
     list.push_back(number_note(4, 0x1000000));
@@ -350,9 +364,8 @@ TEST(KernelImage, RefusesWhatCannotRun) {
         list.push_back(note);
         return reason(list);
     };
-    EXPECT_EQ(reason({}), "not a PV kernel: it has no Xen note with an entry point");
-    EXPECT_EQ(reason({{1, ByteVector(8), "GNU"}}),
-              "not a PV kernel: it has no Xen note with an entry point");
+    EXPECT_EQ(reason({}), "not a PV kernel: it has no Xen note");
+    EXPECT_EQ(reason({{1, ByteVector(8), "GNU"}}), "not a PV kernel: it has no Xen note");
     EXPECT_EQ(with({1, ByteVector(5)}), "a numeric Xen note has neither 4 nor 8 bytes");
     EXPECT_EQ(with(number_note(1, base)), "the entry point lies outside of the kernel");
     EXPECT_EQ(with(number_note(1, base + 0x1004000)), "the entry point lies outside of the kernel");

@@ -109,10 +109,25 @@ TEST_F(PageTypeTest, LargePagesAndReservedBitsAreRefused) {
     Mfn const frame = guest.new_frame();
     EXPECT_EQ(update(guest.l2, 9, writable(frame).v | pte::large), inval);
     EXPECT_EQ(update(guest.l3, 9, writable(frame).v | pte::large), inval);
-    EXPECT_EQ(map(1, Pte{writable(frame).v | bit(52)}), inval);
     EXPECT_EQ(map(1, Pte{writable(frame).v | pte::cache_disable}), inval);
     EXPECT_EQ(map(1, Pte{writable(frame).v & ~pte::user}), 0); // it gets the bit that ring 3 needs
     EXPECT_TRUE(direct<Pte>(guest.l1)[table_index(address(1), 1)].v & pte::user);
+}
+
+TEST_F(PageTypeTest, BitsLeftToSoftwareAreTheGuests) {
+    Mfn const frame = guest.new_frame(), table = guest.new_frame();
+    Mfn const tables[] = {guest.l1, guest.l2, guest.l3, guest.l4};
+    Pte entry = writable(frame);
+    ASSERT_EQ(pin(table, 1), 0);
+    for (unsigned level = 1; level <= 4; ++level) {
+        for (unsigned const left : {9u, 10u, 11u, 52u, 57u, 58u, 59u, 62u}) {
+            EXPECT_EQ(update(tables[level - 1], 300, entry.v | bit(left)), 0);
+            EXPECT_EQ(direct<Pte>(tables[level - 1])[300].v, entry.v | bit(left))
+                << "level " << level << " bit " << left;
+        }
+        EXPECT_EQ(update(tables[level - 1], 300, 0), 0);
+        entry = writable(level == 1 ? table : guest.new_frame());
+    }
 }
 
 TEST_F(PageTypeTest, TheHypervisorsSlotsAreItsOwn) {

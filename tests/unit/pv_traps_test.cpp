@@ -43,8 +43,7 @@ protected:
         map(stack, stack_page);
         auto* const table = &guest.argument<abi::TrapInfo>();
         for (unsigned n = 0; n < 255; ++n)
-            table[n] = {static_cast<uint8_t>(n), static_cast<uint8_t>(n == 0x80 ? 3 : 0), user_cs,
-                        0, handlers + n};
+            table[n] = {static_cast<uint8_t>(n), level_of(n), user_cs, 0, handlers + n};
         table[255] = {};
         EXPECT_EQ(guest.hypercall(Hypercall::set_trap_table, Guest::argument_address), 0);
         EXPECT_EQ(
@@ -54,6 +53,8 @@ protected:
         v.info->upcall_mask = 1;
     }
 
+    /// Who may enter a gate by an instruction.
+    static uint8_t level_of(unsigned vector) { return vector == 0x80 ? 3 : vector == 0x21 ? 1 : 0; }
     void map(uint64_t address, Mfn frame) {
         ASSERT_EQ(guest.hypercall(Hypercall::update_va_mapping, address,
                                   address_of(frame).raw() | Guest::table_flags, 0),
@@ -109,13 +110,17 @@ protected:
     [[nodiscard]] bool in_handler(Vector vector) {
         return r().rip == handlers + static_cast<unsigned>(vector);
     }
-    /// What follows runs in user mode, with the same pages.
-    void go_to_user() {
+    /// Gives user mode the same pages.
+    void prepare_user() {
         memcpy(direct<char>(user_root), direct<char>(guest.l4), page_size);
         Worker::run([&] {
             v.user_table = user_root;
             Guest::must(pv::get_page_and_type(guest.domain, user_root, PageType::l4));
         });
+    }
+    /// What follows runs in user mode.
+    void go_to_user() {
+        prepare_user();
         ASSERT_TRUE(guest.run([&] {
             *reinterpret_cast<abi::IretContext*>(direct<char>(stack_page)) = {
                 0, 11, 12, 0, code, user_cs, rflags::fixed | rflags::interrupts, 0x7000, flat_ss};
@@ -224,6 +229,36 @@ TEST_F(Traps, WithoutAStackTheGuestCrashes) {
 
 // --- Gates and system calls
 
+TEST_F(Traps, AnIretInAListOfHypercallsEndsIt) {
+    prepare_user();
+    auto* const list = &guest.argument<abi::MulticallEntry>();
+    list[0] = list[2] = {static_cast<uint64_t>(Hypercall::xen_version), -7, {}};
+    list[1] = {static_cast<uint64_t>(Hypercall::iret), -7, {}};
+    *reinterpret_cast<abi::IretContext*>(direct<char>(stack_page)) = {
+        55, 11, 12, 0, code, user_cs, rflags::fixed | rflags::interrupts, 0x7000, flat_ss};
+    ASSERT_TRUE(guest.run([&] {
+        Registers& frame = r();
+        frame.rsp = stack;
+        frame.rax = static_cast<uint64_t>(Hypercall::multicall);
+        frame.rdi = Guest::argument_address;
+        frame.rsi = 3;
+        system_call(v);
+    }));
+    EXPECT_FALSE(v.kernel_mode);
+    EXPECT_EQ(r().rip, code);
+    EXPECT_EQ(r().rsp, 0x7000u);
+    EXPECT_EQ(r().rax, 55u);
+    EXPECT_EQ(r().rcx, 12u);
+    EXPECT_GT(list[0].result, 0);
+    EXPECT_EQ(list[2].result, -7);
+}
+
+TEST_F(Traps, AListInAListOfHypercallsIsRefused) {
+    guest.argument<abi::MulticallEntry>() = {static_cast<uint64_t>(Hypercall::multicall), 0, {}};
+    EXPECT_EQ(guest.hypercall(Hypercall::multicall, Guest::argument_address, 1), 0);
+    EXPECT_EQ(guest.argument<abi::MulticallEntry>().result, -22);
+}
+
 TEST_F(Traps, SoftwareInterruptsAskTheGuestsOwnTable) {
     meet(Vector::breakpoint, {0xcc}, 0, [](Registers& frame) { ++frame.rip; });
     ASSERT_TRUE(in_handler(Vector::breakpoint));
@@ -232,6 +267,9 @@ TEST_F(Traps, SoftwareInterruptsAskTheGuestsOwnTable) {
     privileged_gate(0x21);
     ASSERT_TRUE(in_handler(Vector{0x21}));
     EXPECT_EQ(stacked()[2], code + 2);
+    privileged_gate(0x22);
+    ASSERT_TRUE(in_handler(Vector::general_protection)) << "of level 0, which is nobody's";
+    EXPECT_EQ(stacked()[2], 0x22u * 8 + 2);
     go_to_user();
     privileged_gate(0x80);
     ASSERT_TRUE(in_handler(Vector{0x80}));
@@ -557,6 +595,20 @@ TEST_F(HardwareTraps, PrivilegeOpensThePorts) {
     privileged({0x66, 0xef}, [](Registers& frame) { frame.rdx = 0x60; });
     privileged({0xef}, [](Registers& frame) { frame.rdx = 0x60; });
     EXPECT_TRUE(done());
+}
+
+TEST_F(HardwareTraps, AKernelIsOfLevelZeroWhereTheArchitecturesRulesHold) {
+    host::read_port = [](uint16_t, uint8_t) { return uint8_t{1}; };
+    privileged({0xec}, [](Registers& frame) { frame.rdx = 0x60; });
+    EXPECT_TRUE(in_handler(Vector::general_protection));
+    ASSERT_EQ(guest.hypercall(Hypercall::vm_assist, 0,
+                              static_cast<uint64_t>(abi::VmAssist::architectural_iopl)),
+              0);
+    privileged({0xec}, [](Registers& frame) { frame.rdx = 0x60; });
+    EXPECT_TRUE(done());
+    go_to_user();
+    privileged({0xec}, [](Registers& frame) { frame.rdx = 0x60; });
+    EXPECT_TRUE(in_handler(Vector::general_protection));
 }
 
 TEST_F(HardwareTraps, TheBitmapOpensSingleOnes) {

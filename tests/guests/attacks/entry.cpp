@@ -301,6 +301,48 @@ void odd_trap_tables() {
     EXPECT_EQUAL(attempt([] { asm volatile("ud2"); }).vector, 6);
 }
 
+/// It ends the list, and must not let the rest run with the kernel's rights in user mode. (The
+/// class of XSA-213)
+void iret_within_a_list() {
+    static MulticallEntry list[3];
+    for (uint64_t const target : {uint64_t{0}, uint64_t{0x0000800000000000}}) {
+        for (MulticallEntry& call : list)
+            call = {static_cast<uint64_t>(Hypercall::xen_version), nosys, {0, 0}};
+        list[1].op = static_cast<uint64_t>(Hypercall::iret);
+        uint64_t rax = 0;
+        auto run = [&] {
+            // rax, r11, rcx, flags, rip, cs, rflags, rsp, ss
+            asm volatile("mov %%rsp, %%rbx\n\t"
+                         "push $0xe02b\n\t"
+                         "push %%rbx\n\t"
+                         "push $0x002\n\t"
+                         "push $0xe030\n\t"
+                         "lea 1f(%%rip), %%rcx\n\t"
+                         "test %[target], %[target]\n\t"
+                         "cmovnz %[target], %%rcx\n\t"
+                         "push %%rcx\n\t"
+                         "push $0\n\t"
+                         "push $0\n\t"
+                         "push $0\n\t"
+                         "push $0x1234\n\t"
+                         "mov $13, %%eax\n\t"
+                         "syscall\n\t"
+                         "mov %%rbx, %%rsp\n\t"
+                         "mov $0xdead, %%eax\n"
+                         "1:"
+                         : "=&a"(rax)
+                         : [target] "r"(target), "D"(list), "S"(3)
+                         : "rbx", "rcx", "rdx", "r11", "memory");
+        };
+        Fault const end = attempt(run);
+        EXPECT_EQUAL(end.vector, target ? 13 : no_trap);
+        if (!target)
+            EXPECT_EQUAL(rax, 0x1234);
+        EXPECT_EQUAL(list[0].result, 4 << 16 | 17);
+        EXPECT_EQUAL(list[2].result, nosys);
+    }
+}
+
 void software_interrupts_need_permission() {
     // Xen goes by the fault's error code, which QEMU 7.2 has wrong, and lets all have 3 and 0x80.
     if (!on_hearth())
@@ -420,6 +462,7 @@ constexpr Case cases[] = {
     {"callbacks_to_no_address", "XSA-193 XSA-215", callbacks_to_no_address},
     {"callbacks_of_unknown_kinds", "ABI", callbacks_of_unknown_kinds},
     {"odd_trap_tables", "ABI", odd_trap_tables},
+    {"iret_within_a_list", "XSA-213", iret_within_a_list},
     {"software_interrupts_need_permission", "XSA-106 XSA-259", software_interrupts_need_permission},
     {"storms_of_exceptions", "XSA-156 XSA-265", storms_of_exceptions},
     {"nmis_at_oneself", "ABI", nmis_at_oneself},

@@ -214,6 +214,8 @@ bool is_better_left(unsigned vcpu, uint64_t number, uint64_t const (&a)[6]) {
     switch (static_cast<Hypercall>(number)) {
     case Hypercall::mmuext_op:
         return leaves_the_kernel(vcpu, a[0]);
+    case Hypercall::iret:
+        return true;
     case Hypercall::console_io:
         return a[1] > 64;
     case Hypercall::vcpu_op:
