@@ -79,7 +79,7 @@ Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap
     auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
     DomainRef const d = TRY(target_domain(c, request.domain));
     if (!extent_allowed(c.domain, request.extent_order))
-        return Errno::perm;
+        return 0;
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
     for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
@@ -102,7 +102,7 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
     auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
     DomainRef const d = TRY(target_domain(c, request.domain));
     if (!extent_allowed(c.domain, request.extent_order))
-        return Errno::perm;
+        return 0;
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
     for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {

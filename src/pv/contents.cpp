@@ -226,7 +226,7 @@ Result<> replace_mapping(Domain& domain, Pte* slot, Mfn mfn, bool writable, Pte 
 Result<> check_slot(Pte const* slot, unsigned level) {
     unsigned const index = static_cast<unsigned>(physical_of(slot).raw() % page_size / sizeof(Pte));
     if (level == 4 && is_reserved_slot(index))
-        return Errno::perm;
+        return Errno::inval;
     return {};
 }
 

@@ -31,7 +31,7 @@ enum class EntryUpdate : uint8_t { replace, preserve_accessed_dirty };
 
 /// Writes one entry of a table that is in use, `level` and validity being guaranteed by a type
 /// reference of the caller's. `frames_of` as above; an entry that keeps its frame and gets no more
-/// rights needs nobody's leave. perm: a slot that is the hypervisor's.
+/// rights needs nobody's leave. inval: a slot that is the hypervisor's.
 Result<> update_entry(Domain& domain, Pte* slot, unsigned level, Pte value, EntryUpdate how,
                       DomainId frames_of);
 /// The same for level 1.

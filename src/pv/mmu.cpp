@@ -222,6 +222,9 @@ Result<> one_mmuext_op(Context& c, Domain& subject, abi::MmuExtOp const& op) {
             return Errno::access;
         arch::write_back_and_invalidate_caches();
         return {};
+    case MmuExtCommand::mark_super:
+    case MmuExtCommand::unmark_super:
+        return Errno::opnotsupp;
     default:
         return flush_operation(c, op);
     }

@@ -121,8 +121,8 @@ void pages() {
     EXPECT(mmuext(MmuExtCommand::copy_page, mfn_of(table), mfn_of(second)) < 0);
     EXPECT(mmuext(MmuExtCommand::unpin_table, mfn_of(table)) == 0);
     EXPECT(second[511] == 511 * 0x9e3779b97f4a7c15);
-    EXPECT(mmuext(MmuExtCommand::mark_super, mfn_of(second)) == nosys);
-    EXPECT(mmuext(MmuExtCommand::unmark_super, mfn_of(second)) == nosys);
+    EXPECT(mmuext(MmuExtCommand::mark_super, mfn_of(second)) == -95);
+    EXPECT(mmuext(MmuExtCommand::unmark_super, mfn_of(second)) == -95);
     EXPECT(mmuext(MmuExtCommand::flush_cache, 0) == 0);
     EXPECT(mmuext(MmuExtCommand::flush_cache_global, 0) == 0);
     EXPECT(mmu_update(entry_address(second, 1) | mmu_pt_update_no_translate,
