@@ -84,7 +84,9 @@ Result<int64_t> do_xen_version(Context& c, uint32_t command, uint64_t argument) 
         struct Handle {
             uint8_t bytes[16];
         };
-        TRY(GuestPointer<Handle>{argument}.write(Handle{}));
+        Handle handle;
+        memcpy(handle.bytes, c.domain.settings.handle, sizeof handle.bytes);
+        TRY(GuestPointer<Handle>{argument}.write(handle));
         return 0;
     }
     case VersionOperation::command_line:

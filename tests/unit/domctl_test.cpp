@@ -182,6 +182,20 @@ TEST(Domctl, AShutDownDomainIsReportedAndResumed) {
     EXPECT_FALSE(toolstack.info(guest.domain.id).flags & abi::info::shut_down);
 }
 
+TEST(Domctl, AGuestReadsTheHandleThatItWasGiven) {
+    Toolstack toolstack;
+    Guest guest;
+    struct Handle {
+        uint8_t bytes[16];
+    } handle{{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
+    ASSERT_EQ(toolstack.control(DomctlOperation::setdomainhandle, guest.domain.id, handle), 0);
+    EXPECT_EQ(guest.hypercall(abi::Hypercall::xen_version,
+                              static_cast<uint64_t>(abi::VersionOperation::guest_handle),
+                              Guest::argument_address),
+              0);
+    EXPECT_EQ(memcmp(&guest.argument<Handle>(), &handle, sizeof handle), 0);
+}
+
 TEST(Domctl, AContextGoesInAndComesOutTheSame) {
     Toolstack toolstack;
     Guest guest{1, 0};
