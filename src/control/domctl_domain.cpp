@@ -97,6 +97,7 @@ Result<Answer> resume_domain(Domain& d) {
     if (d.shutdown.load() == ShutdownState::running)
         return Answer::none;
     pause_domain(d);
+    d.latched_shutdown_code.store(no_shutdown_code);
     d.shutdown.store(ShutdownState::running);
     unpause_domain(d);
     return Answer::none;

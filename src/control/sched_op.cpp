@@ -55,11 +55,14 @@ Result<int64_t> poll(Context& c, uint64_t argument) {
     return 0;
 }
 
-Result<int64_t> shut_down(Context& c, uint32_t reason) {
+Result<uint32_t> known_reason(uint32_t reason) {
     if (reason > static_cast<uint32_t>(abi::ShutdownReason::soft_reset))
         return Errno::inval;
-    shutdown_domain(c.domain, reason);
-    return 0;
+    return reason;
+}
+
+Result<uint32_t> read_shutdown_reason(uint64_t argument) {
+    return known_reason(TRY(GuestPointer<abi::SchedShutdown>{argument}.read()).reason);
 }
 
 Result<> register_info(Context& c, Vcpu& v, abi::RegisterVcpuInfo const& request) {
@@ -137,7 +140,8 @@ Result<int64_t> do_sched_op(Context& c, uint32_t command, uint64_t argument) {
     case SchedOperation::block:
         return block(c.vcpu);
     case SchedOperation::shutdown:
-        return shut_down(c, TRY(GuestPointer<abi::SchedShutdown>{argument}.read()).reason);
+        shutdown_domain(c.domain, TRY(read_shutdown_reason(argument)));
+        return 0;
     case SchedOperation::poll:
         return poll(c, argument);
     case SchedOperation::remote_shutdown: {
@@ -145,11 +149,11 @@ Result<int64_t> do_sched_op(Context& c, uint32_t command, uint64_t argument) {
         DomainRef const d = TRY(target_domain(c, request.domain));
         if (&*d == &c.domain)
             return Errno::perm;
-        shutdown_domain(*d, request.reason);
+        shutdown_domain(*d, TRY(known_reason(request.reason)));
         return 0;
     }
     case SchedOperation::shutdown_code:
-        c.domain.shutdown_reason = TRY(GuestPointer<abi::SchedShutdown>{argument}.read()).reason;
+        c.domain.latched_shutdown_code.store(TRY(read_shutdown_reason(argument)));
         return 0;
     case SchedOperation::watchdog:
     case SchedOperation::pin_override:

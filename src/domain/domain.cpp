@@ -262,8 +262,10 @@ void send_nmi(Vcpu& vcpu) {
 
 void shutdown_domain(Domain& domain, uint32_t reason) {
     // The reason is there before anybody asks for it.
-    if (domain.shutdown.load() == ShutdownState::running)
-        domain.shutdown_reason = reason;
+    if (domain.shutdown.load() == ShutdownState::running) {
+        uint32_t const latched = domain.latched_shutdown_code.load();
+        domain.shutdown_reason = latched == no_shutdown_code ? reason : latched;
+    }
     if (domain.shutdown.exchange(ShutdownState::shut_down) == ShutdownState::shut_down)
         return;
     for (unsigned i = 0; i < domain.vcpu_count; ++i)

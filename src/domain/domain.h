@@ -33,6 +33,7 @@ inline constexpr unsigned max_domain_vcpus = 128;
 inline constexpr DomainId max_domains = 1024;
 
 enum class ShutdownState : uint8_t { running, shut_down };
+inline constexpr uint32_t no_shutdown_code = ~uint32_t{0};
 
 /// The frames that a domain owns.
 struct PageList {
@@ -112,6 +113,8 @@ struct Domain {
     std::atomic<pv::Shadow*> shadow{nullptr};
     std::atomic<ShutdownState> shutdown{ShutdownState::running};
     uint32_t shutdown_reason = 0;
+    /// What the next shutdown is to report, whatever its own reason.
+    std::atomic<uint32_t> latched_shutdown_code{no_shutdown_code};
 
     Guarded<GuestMemoryMap, Rank::domain> memory_map;
 

@@ -431,7 +431,7 @@ inline constexpr Operation guest_operations[] = {
     of::one<abi::SchedRemoteShutdown>("remote_shutdown", abi::Hypercall::sched_op,
                                       abi::SchedOperation::remote_shutdown, of::remote_shutdown, 1),
     of::one<abi::SchedShutdown>("shutdown_code", abi::Hypercall::sched_op,
-                                abi::SchedOperation::shutdown_code, of::shutdown, 1),
+                                abi::SchedOperation::shutdown_code, of::shutdown, 1, Risk::end),
     of::one<abi::SchedWatchdog>("watchdog", abi::Hypercall::sched_op, abi::SchedOperation::watchdog,
                                 {}, 1),
 

@@ -182,6 +182,47 @@ TEST(Domctl, AShutDownDomainIsReportedAndResumed) {
     EXPECT_FALSE(toolstack.info(guest.domain.id).flags & abi::info::shut_down);
 }
 
+TEST(Domctl, ALatchedCodeIsWhatTheNextShutdownReports) {
+    Toolstack toolstack;
+    Guest guest;
+    auto const ask = [&](abi::SchedOperation operation, uint32_t reason) {
+        guest.argument<abi::SchedShutdown>() = {reason};
+        return guest.hypercall(abi::Hypercall::sched_op, static_cast<uint64_t>(operation),
+                               Guest::argument_address);
+    };
+    auto const reported = [&] {
+        uint32_t const flags = toolstack.info(guest.domain.id).flags;
+        return flags & abi::info::shut_down ? flags >> abi::info::shutdown_reason_shift & 0xff : 99;
+    };
+    constexpr auto crash = static_cast<uint32_t>(abi::ShutdownReason::crash);
+    constexpr auto reboot = static_cast<uint32_t>(abi::ShutdownReason::reboot);
+    EXPECT_EQ(ask(abi::SchedOperation::shutdown_code, crash), 0);
+    EXPECT_EQ(ask(abi::SchedOperation::shutdown_code, 6), inval);
+    EXPECT_EQ(reported(), 99u) << "it runs on";
+    (void)ask(abi::SchedOperation::shutdown, reboot);
+    EXPECT_EQ(reported(), crash);
+    EXPECT_EQ(toolstack.control(DomctlOperation::resumedomain, guest.domain.id), 0);
+    ASSERT_TRUE(guest.run([] {}));
+    (void)ask(abi::SchedOperation::shutdown, reboot);
+    EXPECT_EQ(reported(), reboot) << "once";
+}
+
+TEST(Domctl, AToolstacksReasonIsOneOfThose) {
+    Toolstack toolstack;
+    Guest guest;
+    auto const shut_down = [&](uint32_t reason) {
+        toolstack.argument<abi::SchedRemoteShutdown>() = {guest.domain.id, 0, reason};
+        return toolstack.hypercall(abi::Hypercall::sched_op,
+                                   static_cast<uint64_t>(abi::SchedOperation::remote_shutdown),
+                                   Guest::argument_address);
+    };
+    EXPECT_EQ(shut_down(6), inval);
+    EXPECT_EQ(shut_down(0x100), inval);
+    EXPECT_FALSE(toolstack.info(guest.domain.id).flags & abi::info::shut_down);
+    EXPECT_EQ(shut_down(5), 0);
+    EXPECT_EQ(toolstack.info(guest.domain.id).flags >> abi::info::shutdown_reason_shift, 5u);
+}
+
 TEST(Domctl, AGuestReadsTheHandleThatItWasGiven) {
     Toolstack toolstack;
     Guest guest;

@@ -223,6 +223,7 @@ bool is_better_left(unsigned vcpu, uint64_t number, uint64_t const (&a)[6]) {
                static_cast<uint32_t>(a[1]) == 0;
     case Hypercall::sched_op:
         return command == static_cast<uint32_t>(SchedOperation::shutdown) ||
+               command == static_cast<uint32_t>(SchedOperation::shutdown_code) ||
                (vcpu == 0 && command != static_cast<uint32_t>(SchedOperation::yield));
     default:
         return false;
