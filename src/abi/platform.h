@@ -55,7 +55,7 @@ struct PhysicalCpuInfo {
     uint32_t max_present; // out
     uint32_t flags, apic_id, acpi_id;
 };
-inline constexpr uint32_t cpu_online_flag = 1;
+inline constexpr uint32_t cpu_online_flag = 1, cpu_invalid_flag = 2;
 struct FirmwareInfo {
     uint32_t type, index;
     uint8_t body[32];

@@ -250,9 +250,12 @@ Result<int64_t> exchange(Context& c, uint64_t argument) {
 Result<int64_t> give_memory_map(uint64_t argument) {
     GuestPointer<abi::MemoryMapRequest> const pointer{argument};
     abi::MemoryMapRequest request = TRY(pointer.read());
-    uint32_t const count = std::min(request.entries, machine_map_entries);
-    TRY((GuestPointer<abi::E820Entry>{request.buffer}.write_many({machine_map, count})));
-    request.entries = count;
+    GuestPointer<abi::E820Entry> const buffer{request.buffer};
+    // Without a buffer it is the number that is asked for.
+    request.entries =
+        buffer.is_null() ? machine_map_entries : std::min(request.entries, machine_map_entries);
+    if (!buffer.is_null())
+        TRY(buffer.write_many({machine_map, request.entries}));
     TRY(pointer.write(request));
     return 0;
 }

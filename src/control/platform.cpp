@@ -15,11 +15,19 @@ namespace {
 
 using abi::PlatformOperation;
 
-Result<> set_time(Context& c, uint64_t seconds, uint32_t nanoseconds, uint64_t system_time) {
+void update_all_wall_clocks() {
+    for (DomainId id = 0; id < max_domains; ++id) {
+        if (Domain* const d = find_domain(id))
+            update_wall_clock(*d);
+        preempt_point_each(64, id);
+    }
+}
+
+Result<> set_time(uint64_t seconds, uint32_t nanoseconds, uint64_t system_time) {
     if (nanoseconds >= 1'000'000'000)
         return Errno::inval;
     set_wall_clock(seconds, nanoseconds, system_time);
-    update_wall_clock(c.domain);
+    update_all_wall_clocks();
     return {};
 }
 
@@ -48,7 +56,7 @@ Result<> cpu_info(abi::PlatformOp& op) {
     unsigned const count = machine_facts().cpu_count;
     info.max_present = count - 1;
     if (info.xen_cpuid >= count) {
-        info.flags = 0;
+        info.flags = abi::cpu_invalid_flag;
         info.apic_id = info.acpi_id = ~0u;
     } else {
         info.flags = abi::cpu_online_flag;
@@ -75,7 +83,7 @@ Result<> firmware_info(abi::PlatformOp& op) {
 
 } // namespace
 
-Result<int64_t> do_platform_op(Context& c, uint64_t argument) {
+Result<int64_t> do_platform_op(Context&, uint64_t argument) {
     GuestPointer<abi::PlatformOp> const pointer{argument};
     abi::PlatformOp op = TRY(pointer.read());
     if (op.version != abi::platform_interface_version)
@@ -83,14 +91,14 @@ Result<int64_t> do_platform_op(Context& c, uint64_t argument) {
     switch (static_cast<PlatformOperation>(op.command)) {
     case PlatformOperation::settime32: {
         auto const t = body_of<abi::SetTime32>(op);
-        TRY(set_time(c, t.seconds, t.nanoseconds, t.system_time));
+        TRY(set_time(t.seconds, t.nanoseconds, t.system_time));
         return 0;
     }
     case PlatformOperation::settime64: {
         auto const t = body_of<abi::SetTime64>(op);
         if (t.zero != 0)
             return Errno::inval;
-        TRY(set_time(c, t.seconds, t.nanoseconds, t.system_time));
+        TRY(set_time(t.seconds, t.nanoseconds, t.system_time));
         return 0;
     }
     case PlatformOperation::enter_acpi_sleep:

@@ -289,6 +289,10 @@ void crash_domain(Domain& domain, std::string_view reason) {
 }
 
 namespace {
+/// Held by whoever writes a domain's wall clock: the version takes one writer at a time, and the
+/// last one knows the latest time.
+constinit SpinLock<Rank::domain> wall_clock_writers;
+
 void begin_update(uint32_t& version) {
     __atomic_store_n(&version, (version + 1) | 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -299,7 +303,11 @@ void end_update(uint32_t& version) {
 } // namespace
 
 void update_wall_clock(Domain& domain) {
-    abi::SharedInfo& shared = *domain.shared_info;
+    LockGuard guard{wall_clock_writers};
+    abi::SharedInfo* const found = domain.shared_info;
+    if (!found)
+        return;
+    abi::SharedInfo& shared = *found;
     WallClock const base = wall_clock_base();
     uint64_t const seconds = base.seconds + static_cast<uint64_t>(domain.settings.time_offset);
     begin_update(shared.wallclock_version);

@@ -284,7 +284,8 @@ void send_nmi(Vcpu& vcpu);
 /// Registers of the running guest, for messages; owned by the guest mode's folder.
 void print_guest_state(LogSource source, Vcpu& vcpu);
 
-/// The version counters tell a guest that reads along whether it saw a whole update.
+/// The version counters tell a guest that reads along whether it saw a whole update. Of a domain
+/// that comes to its end, nothing.
 void update_wall_clock(Domain& domain);
 void update_time_info(Vcpu& vcpu);
 

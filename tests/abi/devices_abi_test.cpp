@@ -143,6 +143,7 @@ SAME_FIELD(PhysicalCpuInfo, flags, xenpf_pcpuinfo, flags);
 SAME_FIELD(PhysicalCpuInfo, apic_id, xenpf_pcpuinfo, apic_id);
 SAME_FIELD(PhysicalCpuInfo, acpi_id, xenpf_pcpuinfo, acpi_id);
 SAME_VALUE(cpu_online_flag, XEN_PCPU_FLAGS_ONLINE);
+SAME_VALUE(cpu_invalid_flag, XEN_PCPU_FLAGS_INVALID);
 SAME_SIZE(FirmwareInfo, xenpf_firmware_info);
 SAME_FIELD(FirmwareInfo, type, xenpf_firmware_info, type);
 SAME_FIELD(FirmwareInfo, index, xenpf_firmware_info, index);
