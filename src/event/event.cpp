@@ -230,7 +230,7 @@ Result<abi::EventStatus> status(Context& c, abi::EventStatus request) {
     Domain& d = *target;
     LockGuard guard{d.events->lock};
     Port const* const port = d.events->find(request.port);
-    if (request.port == 0 || request.port >= d.events->limit())
+    if (request.port >= d.events->limit())
         return Errno::inval;
     request.detail[0] = request.detail[1] = 0;
     request.vcpu = port ? port->vcpu : 0;

@@ -208,6 +208,15 @@ TEST(TwoLevelEvents, VirtualInterruptsBindOnce) {
     EXPECT_EQ(guest.operation(EventOperation::bind_virq, request), 0);
 }
 
+TEST(TwoLevelEvents, FreePortsAreClosed) {
+    EventGuest guest;
+    for (uint32_t const port : {0u, 1u, abi::two_level_ports - 1})
+        EXPECT_EQ(guest.status(port).status, static_cast<uint32_t>(abi::EventState::closed))
+            << port;
+    abi::EventStatus beyond{domid_self, 0, abi::two_level_ports, 0, 0, {}};
+    EXPECT_EQ(guest.operation(EventOperation::status, beyond), inval);
+}
+
 TEST(TwoLevelEvents, HostilePortsAreRefused) {
     EventGuest guest;
     for (uint32_t const port : {0u, 1u, 77u, 4095u, 4096u, 0x1ffffu, 0x20000u, 0x80000000u, ~0u})
