@@ -35,6 +35,10 @@ void use_claim(Domain& domain, uint64_t pages) {
     });
 }
 
+uint64_t claimed_pages() {
+    return all_claims.with([](uint64_t& sum) { return sum; });
+}
+
 bool leaves_room_for_claims(Domain& domain, uint64_t pages) {
     return all_claims.with([&](uint64_t& sum) {
         uint64_t const own = domain.pages.with([](PageList& list) { return list.staked; });

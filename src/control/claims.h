@@ -10,6 +10,8 @@ namespace hearth {
 Result<> stake_claim(Domain& domain, uint64_t pages);
 /// The domain got pages, or (all of it) goes: so much less is kept.
 void use_claim(Domain& domain, uint64_t pages);
+/// What is kept free for all domains together.
+uint64_t claimed_pages();
 /// Whether the domain may take so many pages and others' claims still hold.
 bool leaves_room_for_claims(Domain& domain, uint64_t pages);
 

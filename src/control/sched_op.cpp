@@ -235,12 +235,14 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
     case VcpuOperation::send_nmi:
         send_nmi(v);
         return 0;
-    case VcpuOperation::get_physid:
+    case VcpuOperation::get_physid: {
         if (!c.domain.vcpus_pinned)
             return Errno::inval;
+        Cpu const& cpu = cpu_block(v.cpu());
         TRY(GuestPointer<abi::VcpuPhysicalId>{argument}.write(
-            {uint64_t{v.cpu()} << 32 | cpu_block(v.cpu()).apic_id}));
+            {uint64_t{cpu.acpi_id} << 32 | cpu.apic_id}));
         return 0;
+    }
     }
     return Errno::nosys;
 }

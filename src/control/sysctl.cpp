@@ -3,6 +3,7 @@
 #include "abi/domctl.h"
 #include "arch/intrinsics.h"
 #include "console/console.h"
+#include "control/claims.h"
 #include "control/control.h"
 #include "control/cpu_policy.h"
 #include "control/cpu_pool.h"
@@ -63,6 +64,7 @@ void describe_machine(abi::Sysctl& op) {
     info.hardware_capabilities[3] = arch::cpuid(0x80000001).ecx;
     info.total_pages = total_frame_count();
     info.free_pages = free_frame_count();
+    info.outstanding_pages = claimed_pages();
     info.max_mfn = frame_limit().raw() - 1;
     set_body(op, info);
 }

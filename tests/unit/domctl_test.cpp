@@ -415,6 +415,12 @@ TEST(Domctl, ClaimsKeepMemoryFree) {
     EXPECT_EQ(claim(first, available - 50), 0);
     EXPECT_EQ(claim(second, 100), nomem);
     EXPECT_EQ(toolstack.info(first).outstanding_pages, available - 50);
+    auto const claimed = [&] {
+        abi::SysctlPhysinfo machine{};
+        EXPECT_EQ(toolstack.system(abi::SysctlOperation::physinfo, machine), 0);
+        return machine.outstanding_pages;
+    };
+    EXPECT_EQ(claimed(), available - 50);
     toolstack.argument<uint64_t>(0x100) = 0;
     toolstack.argument<abi::MemoryReservation>() = {
         Guest::argument_address + 0x100, 1, 6, 0, second, {}};
@@ -427,6 +433,7 @@ TEST(Domctl, ClaimsKeepMemoryFree) {
     EXPECT_EQ(toolstack.info(first).outstanding_pages, available - 60);
     EXPECT_EQ(claim(first, 0), 0);
     EXPECT_EQ(claim(second, 100), 0);
+    EXPECT_EQ(claimed(), 100u);
     EXPECT_EQ(toolstack.end(second), 0);
     EXPECT_EQ(claim(first, available - 200), 0) << "an end gives the claim back";
     EXPECT_EQ(toolstack.end(first), 0);

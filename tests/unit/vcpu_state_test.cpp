@@ -59,6 +59,16 @@ TEST_F(SecondVcpu, StartsAsItsContextSays) {
     EXPECT_EQ(ask(VcpuOperation::is_up), 0);
 }
 
+TEST_F(SecondVcpu, HasAPlaceAmongTheMachinesOnlyIfItStaysThere) {
+    EXPECT_EQ(ask(VcpuOperation::get_physid), inval);
+    guest.domain.vcpus_pinned = true;
+    Cpu& cpu = cpu_block(v.cpu());
+    uint32_t const before = std::exchange(cpu.acpi_id, 0x1234u);
+    EXPECT_EQ(ask(VcpuOperation::get_physid), 0);
+    EXPECT_EQ(guest.argument<abi::VcpuPhysicalId>().id, uint64_t{0x1234} << 32 | cpu.apic_id);
+    cpu.acpi_id = before;
+}
+
 TEST_F(SecondVcpu, IsRefusedAContextThatIsNotItsOwn) {
     Guest other;
     struct Change {
