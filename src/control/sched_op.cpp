@@ -12,7 +12,9 @@
 #include "memory/direct_map.h"
 #include "time/clock.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <span>
 
 namespace hearth {
 namespace {
@@ -109,16 +111,27 @@ Result<int64_t> bring_up(Vcpu& v) {
     return 0;
 }
 
+bool anyone_is_up(Domain const& d) {
+    return std::ranges::any_of(std::span{d.vcpus, d.vcpu_count},
+                               [](Vcpu const* v) { return v->online.load(); });
+}
+
+/// The last one stays up, and its domain shuts down. The single-shot timer goes on: what a vCPU
+/// sleeps for still comes when it is up again.
 Result<int64_t> take_down(Context& c, Vcpu& v) {
-    // The last one stops the machine instead; Linux never asks for that.
-    if (v.online.exchange(false)) {
-        v.periodic.stop();
-        v.singleshot.stop();
-        if (&v == &c.vcpu)
-            v.demand(attention::border);
-        else
-            call_to_border(v);
+    if (!v.online.exchange(false))
+        return 0;
+    // Asked afterwards, so that of two who go down at once one sees that nobody is left.
+    if (!anyone_is_up(c.domain)) {
+        v.online.store(true);
+        shutdown_domain(c.domain, static_cast<uint32_t>(abi::ShutdownReason::poweroff));
+        return 0;
     }
+    v.periodic.stop();
+    if (&v == &c.vcpu)
+        v.demand(attention::border);
+    else
+        call_to_border(v);
     return 0;
 }
 

@@ -253,6 +253,7 @@ Mfn set_up_grants(Guest& guest) {
 
 void work_at_once(uint64_t seed) {
     Guest control{1, ~0u, true};
+    control.domain.hardware = false; // whose end would be the machine's
     Guest a{2}, b{2};
     std::vector<std::unique_ptr<GuestProgram>> programs;
     std::vector<Program*> all;
@@ -271,7 +272,6 @@ void work_at_once(uint64_t seed) {
     ToolstackProgram toolstack{seed, control, {a.domain.id, b.domain.id}};
     all.push_back(&toolstack);
     EXPECT_TRUE(ParallelMachine::run(all)) << "seed " << seed << ": somebody waits for ever";
-    control.domain.hardware = false; // whose end would be the machine's
 }
 
 TEST(Races, GuestsAndAToolstackAtOnce) {
@@ -417,6 +417,7 @@ public:
 TEST(Races, APausedDomainsVcpusAreParked) {
     constexpr unsigned vcpus = 32;
     Guest control{1, ~0u, true};
+    control.domain.hardware = false; // whose end would be the machine's
     Guest guest{vcpus}, another;
     set_affinity(control.vcpu(0), CpuMask::of(0));
     set_affinity(guest.vcpu(vcpus - 1), CpuMask::of(1));
@@ -430,7 +431,6 @@ TEST(Races, APausedDomainsVcpusAreParked) {
     EXPECT_TRUE(ParallelMachine::run({&first, &last, &holder, &toolstack}));
     host::hesitate = nullptr;
     EXPECT_EQ(toolstack.not_parked_, 0u);
-    control.domain.hardware = false; // whose end would be the machine's
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // vCPUs that a guest brings up itself, and the page that its hypercalls go through.
 #include "toolstack.h"
 
+#include "abi/event_channel.h"
 #include "domain/guest_mode.h"
 
 namespace hearth::test {
@@ -57,6 +58,41 @@ TEST_F(SecondVcpu, StartsAsItsContextSays) {
     EXPECT_EQ(v.registers().rax, 7u);
     ASSERT_EQ(ask(VcpuOperation::down), 0);
     EXPECT_EQ(ask(VcpuOperation::is_up), 0);
+}
+
+TEST_F(SecondVcpu, TheLastOneThatGoesDownIsTheDomainsEnd) {
+    ASSERT_EQ(initialise(), 0);
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    ASSERT_EQ(ask(VcpuOperation::down), 0);
+    EXPECT_EQ(ask(VcpuOperation::down), 0) << "it is down already";
+    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::running);
+    (void)ask(VcpuOperation::down, 0);
+    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::shut_down);
+    EXPECT_EQ(guest.domain.shutdown_reason, static_cast<uint32_t>(abi::ShutdownReason::poweroff));
+    // The toolstack may resume it all the same, and then somebody has to go on.
+    Toolstack toolstack;
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::resumedomain, guest.domain.id), 0);
+    EXPECT_TRUE(guest.run([] {}));
+    EXPECT_EQ(ask(VcpuOperation::is_up, 0), 1);
+}
+
+TEST_F(SecondVcpu, IsWokenByItsTimerAfterItWasDown) {
+    ASSERT_EQ(initialise(), 0);
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    guest.argument<abi::BindVirq>() = {abi::virq_timer, 1, 0};
+    ASSERT_EQ(guest.hypercall(Hypercall::event_channel_op,
+                              static_cast<uint64_t>(abi::EventOperation::bind_virq),
+                              Guest::argument_address),
+              0);
+    v.period = 0;
+    v.periodic.stop();
+    v.singleshot.set(now_ns() + 1'000'000);
+    ASSERT_EQ(ask(VcpuOperation::down), 0);
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    v.info->upcall_pending = 0;
+    host::tsc += 2'000'000;
+    run_all_cpus();
+    EXPECT_TRUE(v.upcall_pending());
 }
 
 TEST_F(SecondVcpu, HasAPlaceAmongTheMachinesOnlyIfItStaysThere) {
