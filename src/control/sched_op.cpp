@@ -22,9 +22,12 @@ namespace {
 using abi::SchedOperation;
 using abi::VcpuOperation;
 
+/// What a vCPU leaves any sleep for, beside events.
+bool is_called(Vcpu const& v) { return nmi_is_due(v) || v.must_stay_out(); }
+
 Result<int64_t> block(Vcpu& v) {
     v.info->upcall_mask = 0;
-    while (!v.upcall_pending() && !v.nmi_pending && !v.must_stay_out())
+    while (!v.upcall_pending() && !is_called(v))
         sleep_current();
     return 0;
 }
@@ -48,8 +51,7 @@ Result<int64_t> poll(Context& c, uint64_t argument) {
     v.polling.store(true);
     if (request.timeout)
         v.poll_timer.set(request.timeout);
-    while (!any_pending() && !v.poll_timeout.load() && !v.must_stay_out() &&
-           !(v.upcall_pending() && !v.info->upcall_mask))
+    while (!any_pending() && !v.poll_timeout.load() && !v.upcall_due() && !is_called(v))
         sleep_current();
     v.polling.store(false);
     c.domain.pollers.fetch_sub(1);

@@ -24,6 +24,9 @@ Result<Domain*> make_guest(DomainId id, GuestLimits const& limits);
 /// Its vCPUs, up to the limit; none of them runs yet. nomem: those that there was memory for exist.
 Result<> create_guest_vcpus(Domain& domain);
 
+/// Whether an NMI waits for the vCPU, and its guest has a handler for it.
+bool nmi_is_due(Vcpu const& vcpu);
+
 /// Brings a vCPU up from a context that its guest gave. exist: it has one; inval, fault, nomem.
 Result<> initialise_vcpu(Vcpu& vcpu, uint64_t guest_context);
 

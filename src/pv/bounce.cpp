@@ -2,11 +2,21 @@
 
 #include "arch/x86/asm.h"
 #include "domain/guest_memory.h"
+#include "domain/guest_mode.h"
 #include "pv/address_space.h"
 
 #include <array>
 #include <bit>
 #include <tuple>
+
+namespace hearth {
+
+bool nmi_is_due(Vcpu const& vcpu) {
+    return vcpu.nmi_pending &&
+           static_cast<pv::PvVcpu const&>(vcpu).traps[pv::PvVcpu::nmi_vector].address != 0;
+}
+
+} // namespace hearth
 
 namespace hearth::pv {
 namespace {
@@ -152,7 +162,7 @@ void deliver_event(PvVcpu& vcpu) {
 }
 
 void deliver_pending(PvVcpu& vcpu) {
-    if (vcpu.nmi_pending && vcpu.traps[PvVcpu::nmi_vector].address) [[unlikely]] {
+    if (nmi_is_due(vcpu)) [[unlikely]] {
         vcpu.nmi_pending = false;
         deliver_trap(vcpu, Vector::nmi);
     }

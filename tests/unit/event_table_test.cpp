@@ -274,6 +274,49 @@ TEST(Poll, SleepsUntilItsEventOrItsTime) {
     EXPECT_TRUE(guest.run([] {})) << "its time is over";
 }
 
+/// A guest of two vCPUs, the first of which sleeps in various ways.
+class SleepingGuest : public EventGuest {
+public:
+    static constexpr uint64_t handler = 0x1000;
+
+    SleepingGuest() : EventGuest{2} { vcpu().registers().rsp = argument_address + 0xf00; }
+    void take_nmis() { must(vcpu().traps.set(pv::PvVcpu::nmi_vector, {handler, 0xe033, 4})); }
+    std::optional<int64_t> sleep(abi::SchedOperation how) {
+        argument<abi::SchedPoll>() = {};
+        return hypercall(abi::Hypercall::sched_op, static_cast<uint64_t>(how), argument_address);
+    }
+    void send_nmi_to_first() {
+        EXPECT_EQ(hypercall(abi::Hypercall::vcpu_op,
+                            static_cast<uint64_t>(abi::VcpuOperation::send_nmi), 0, 0, 0, 0, 0, 1),
+                  0);
+    }
+    [[nodiscard]] bool in_handler() const { return vcpu().registers().rip == handler; }
+};
+
+TEST(Sleepers, AnNmiEndsTheirSleep) {
+    for (auto const how : {abi::SchedOperation::block, abi::SchedOperation::poll}) {
+        SleepingGuest guest;
+        guest.take_nmis();
+        EXPECT_FALSE(guest.sleep(how));
+        guest.send_nmi_to_first();
+        EXPECT_TRUE(guest.run([] {})) << static_cast<unsigned>(how);
+        EXPECT_TRUE(guest.in_handler());
+    }
+}
+
+TEST(Sleepers, AnNmiThatNobodyTakesDoesNotKeepThemAwake) {
+    for (auto const how : {abi::SchedOperation::block, abi::SchedOperation::poll}) {
+        SleepingGuest guest;
+        guest.send_nmi_to_first();
+        EXPECT_FALSE(guest.sleep(how)) << static_cast<unsigned>(how);
+        guest.send_nmi_to_first();
+        EXPECT_FALSE(guest.run([] {})) << static_cast<unsigned>(how);
+        notify_vcpu(guest.vcpu());
+        guest.vcpu().info->upcall_mask = 0;
+        EXPECT_TRUE(guest.run([] {})) << static_cast<unsigned>(how);
+    }
+}
+
 /// A guest's side of the FIFO, after the description in public/event_channel.h.
 class FifoGuest : public EventGuest {
 public:
