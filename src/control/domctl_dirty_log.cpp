@@ -28,10 +28,11 @@ Result<> end_log(Domain& d) {
     return {};
 }
 
-/// Copies the bits of `frames` frames out, `word_of` at a time.
+/// Copies the bits out, `word_of` at a time, if they are asked for.
 template <class Function>
-Result<> copy_bits(uint64_t bitmap, uint64_t frames, Function word_of) {
-    GuestPointer<uint8_t> const out{bitmap};
+Result<> copy_bits(abi::DomctlShadowOp const& request, Function word_of) {
+    GuestPointer<uint8_t> const out{request.dirty_bitmap};
+    uint64_t const frames = out.is_null() ? 0 : request.page_count;
     for (uint64_t first = 0; first < frames; first += 64) {
         uint64_t const word = word_of(first / 64);
         uint8_t bytes[8];
@@ -43,6 +44,18 @@ Result<> copy_bits(uint64_t bitmap, uint64_t frames, Function word_of) {
     return {};
 }
 
+/// Copies the bits out and forgets them. On an error all that might have been among them are set.
+Result<> take_bits(DirtyLog& log, abi::DomctlShadowOp const& request) {
+    uint64_t taken = 0;
+    auto const copied = copy_bits(request, [&](uint64_t index) {
+        taken = index + 1;
+        return log.take(index);
+    });
+    if (!copied)
+        log.set_all(taken);
+    return copied;
+}
+
 /// What has been written to; forgotten, if it is to be cleaned. Bits go before the mappings are
 /// watched anew: a write between the two is in the frame when the caller comes to read it.
 Result<Answer> report(Domain& d, abi::Domctl& op, bool clean) {
@@ -50,15 +63,18 @@ Result<Answer> report(Domain& d, abi::Domctl& op, bool clean) {
     if (!log)
         return Errno::inval;
     auto request = body_of<abi::DomctlShadowOp>(op);
-    request.faults = clean ? log->faults.exchange(0) : log->faults.load();
-    request.dirty = clean ? log->noted.exchange(0) : log->noted.load();
-    if (request.dirty_bitmap != 0)
-        TRY(copy_bits(request.dirty_bitmap, request.page_count,
-                      [&](uint64_t index) { return clean ? log->take(index) : log->peek(index); }));
+    request.faults = log->faults.load();
+    request.dirty = log->noted.load();
     if (clean) {
+        auto const taken = take_bits(*log, request);
+        watch_writes_anew(d);
+        TRY(taken);
+        log->faults.fetch_sub(request.faults);
+        log->noted.fetch_sub(request.dirty);
         log_debug("domain {}: {} frames written to, {} faults for that", d.id, request.dirty,
                   request.faults);
-        watch_writes_anew(d);
+    } else {
+        TRY(copy_bits(request, [&](uint64_t index) { return log->peek(index); }));
     }
     set_body(op, request);
     return Answer::argument;

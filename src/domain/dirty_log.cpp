@@ -2,6 +2,8 @@
 
 #include "memory/page.h"
 
+#include <algorithm>
+
 namespace hearth {
 namespace {
 constexpr unsigned word_bits = 64;
@@ -38,6 +40,13 @@ uint64_t DirtyLog::peek(uint64_t index) const {
 
 uint64_t DirtyLog::take(uint64_t index) {
     return index < frames_ / word_bits ? words_[index].exchange(0) : ~uint64_t{0};
+}
+
+void DirtyLog::set_all(uint64_t words) {
+    for (uint64_t i = 0; i < std::min(words, frames_ / word_bits); ++i) {
+        words_[i].store(~uint64_t{0});
+        preempt_point_each(1024, i);
+    }
 }
 
 void detail::note_in_log(DirtyLog& log, Domain const& domain, Mfn mfn) {

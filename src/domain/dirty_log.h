@@ -30,8 +30,11 @@ public:
     /// Bits of 64 frames from 64 * `index` on; of frames beyond the log all are set.
     [[nodiscard]] uint64_t peek(uint64_t index) const;
     uint64_t take(uint64_t index);
+    /// All bits of the first `words` times 64 frames; not counted. May reschedule.
+    void set_all(uint64_t words);
 
-    std::atomic<uint32_t> faults{0}; // that the log has cost, and frames noted, since take_counts()
+    /// That the log has cost, and frames noted, since the last clean.
+    std::atomic<uint32_t> faults{0};
     std::atomic<uint32_t> noted{0};
 };
 

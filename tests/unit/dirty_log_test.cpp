@@ -442,5 +442,35 @@ TEST_F(DirtyLogControl, ThePagesAreReportedOnce) {
     EXPECT_EQ(bits[512], 0xff);
 }
 
+TEST_F(DirtyLogControl, ACleanThatFailsForgetsNothing) {
+    set_m2p(guest.argument_page, 70);
+    ASSERT_EQ(operate(abi::shadow_enable_log_dirty), 0);
+    auto const write = [&] {
+        EXPECT_EQ(guest.hypercall(abi::Hypercall::xen_version, 1, Guest::argument_address), 0);
+    };
+    write();
+    abi::DomctlShadowOp request{};
+    request.operation = abi::shadow_peek;
+    ASSERT_EQ(operate(request, guest.domain.id), 0);
+    uint32_t const faults = request.faults;
+    EXPECT_NE(faults, 0u);
+    // The bits of the first 128 frames fit, the others' would be where nothing is.
+    request.operation = abi::shadow_clean;
+    request.dirty_bitmap = Guest::argument_address + page_size - 16;
+    request.page_count = 256;
+    EXPECT_EQ(operate(request, guest.domain.id), fault);
+    request.operation = abi::shadow_peek;
+    request.dirty_bitmap = Guest::argument_address + 0x800;
+    request.page_count = 256;
+    ASSERT_EQ(operate(request, guest.domain.id), 0);
+    EXPECT_TRUE(control.argument<uint8_t>(0x808) & 1u << 6);
+    EXPECT_EQ(request.dirty, 1u);
+    EXPECT_EQ(request.faults, faults);
+    // Its next write is seen.
+    write();
+    ASSERT_EQ(operate(request, guest.domain.id), 0);
+    EXPECT_GT(request.faults, faults);
+}
+
 } // namespace
 } // namespace hearth::test
