@@ -5,6 +5,7 @@
 #include "control/control.h"
 #include "cpu/cpu.h"
 #include "cpu/crash.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
 #include "domain/guest_page.h"
@@ -91,6 +92,7 @@ Result<> register_info(Context& c, Vcpu& v, abi::RegisterVcpuInfo const& request
     info->pending_select = ~uint64_t{0};
     __atomic_store_n(&info->upcall_pending, uint8_t{1}, __ATOMIC_RELEASE);
     update_time_info(v);
+    note_written(c.domain, v.info_page.mfn());
     return {};
 }
 

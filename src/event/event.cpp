@@ -498,6 +498,11 @@ Result<> handle_global_virq(Domain& domain, uint32_t virq) {
     return {};
 }
 
+void note_event_pages(Domain& domain) {
+    LockGuard guard{domain.events->lock};
+    domain.events->note_pages();
+}
+
 void print_events(Domain& domain, void (*between)()) {
     EventTable& table = *domain.events;
     for (uint32_t number = 1;; ++number) {

@@ -25,6 +25,9 @@ bool event_is_pending(Domain& domain, uint32_t port);
 /// Has a vCPU look at its events: marks its upcall pending and wakes it.
 void notify_vcpu(Vcpu& vcpu);
 
+/// The guest's frames that events are written to, in its dirty log.
+void note_event_pages(Domain& domain);
+
 /// For the debug keys: pending ports and such.
 /// A line for each port; `between` may let others run.
 void print_events(Domain& domain, void (*between)());

@@ -1,6 +1,7 @@
 #include "event/table.h"
 
 #include "base/bits.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_page.h"
 #include "event/event.h"
 #include "memory/allocator.h"
@@ -233,6 +234,7 @@ Result<> EventTable::init_control(Vcpu& vcpu, Mfn page, uint32_t offset) {
         }
         fifo_ = true;
     }
+    note_written(domain_, page);
     return {};
 }
 
@@ -249,6 +251,7 @@ Result<> EventTable::expand(Mfn page) {
             port->early_pending = false;
             set_pending(number, *port);
         }
+    note_written(domain_, page);
     return {};
 }
 
@@ -259,6 +262,14 @@ void EventTable::give_back_pages() {
     for (unsigned page = 0; page < word_pages_; ++page)
         release_writable_page(domain_, mfn_of(words_[page]));
     word_pages_ = 0;
+}
+
+void EventTable::note_pages() const {
+    for (FifoVcpu const* const vcpu : fifo_vcpus_)
+        if (vcpu && vcpu->control)
+            note_written(domain_, vcpu->page);
+    for (unsigned page = 0; page < word_pages_; ++page)
+        note_written(domain_, mfn_of(words_[page]));
 }
 
 void EventTable::leave_fifo() {

@@ -125,6 +125,8 @@ public:
     void close() { closed_ = true; }
     /// With all ports closed for good: the guest's frames, which are no longer written to.
     void give_back_pages();
+    /// Those frames are written to at any time.
+    void note_pages() const;
     /// Back to bits in the shared info page, if no port is in use.
     void leave_fifo();
     void free_structures();

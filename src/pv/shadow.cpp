@@ -3,6 +3,7 @@
 #include "cpu/cpu.h"
 #include "domain/dirty_log.h"
 #include "domain/guest_mode.h"
+#include "event/event.h"
 #include "memory/direct_map.h"
 #include "memory/layout.h"
 #include "memory/paging.h"
@@ -326,6 +327,15 @@ void note_table_gone(Domain& domain, Mfn table) {
 } // namespace hearth::pv
 
 namespace hearth {
+namespace {
+/// Hearth writes to these whenever it likes.
+void note_own_pages(Domain& domain) {
+    for (Vcpu* const v : std::span{domain.vcpus, domain.vcpu_count})
+        if (v->info_page)
+            note_written(domain, v->info_page.mfn());
+    note_event_pages(domain);
+}
+} // namespace
 
 Result<> start_logging(Domain& domain) {
     uint64_t const frames = domain.pages.with([](PageList& list) { return list.maximum; });
@@ -337,6 +347,7 @@ Result<> start_logging(Domain& domain) {
     }
     domain.dirty_log.store(log, std::memory_order_release);
     domain.shadow.store(*shadow, std::memory_order_release);
+    note_own_pages(domain);
     return {};
 }
 
@@ -353,10 +364,7 @@ void stop_logging(Domain& domain) {
 
 void watch_writes_anew(Domain& domain) {
     domain.shadow.load(std::memory_order_acquire)->watch_anew();
-    // Hearth writes these whenever it likes.
-    for (Vcpu* const v : std::span{domain.vcpus, domain.vcpu_count})
-        if (v->info_page)
-            note_written(domain, v->info_page.mfn());
+    note_own_pages(domain);
 }
 
 } // namespace hearth

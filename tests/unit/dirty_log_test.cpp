@@ -2,6 +2,8 @@
 #include "random_guest.h"
 
 #include "abi/domctl.h"
+#include "abi/event_channel.h"
+#include "abi/operations.h"
 #include "domain/guest_page.h"
 
 #include <gtest/gtest.h>
@@ -194,6 +196,42 @@ TEST_F(DirtyLogs, WhatHearthWritesForAnybodyIsNoted) {
         guest.hypercall(abi::Hypercall::mmu_update, Guest::argument_address, 1, 0, domid_self), 0);
     EXPECT_EQ(clean(), 0b000010u);
     stop();
+}
+
+TEST_F(DirtyLogs, PagesThatHearthWritesToAtAnyTimeAreInEachRound) {
+    auto const ask = [&](abi::Hypercall number, auto command, auto const& argument) {
+        guest.argument<std::decay_t<decltype(argument)>>() = argument;
+        bool const of_vcpu = number == abi::Hypercall::vcpu_op;
+        ASSERT_EQ(guest.hypercall(number, static_cast<uint64_t>(command),
+                                  of_vcpu ? 0 : Guest::argument_address, Guest::argument_address),
+                  0);
+    };
+    auto const initialise = [&](Mfn control) {
+        ask(abi::Hypercall::event_channel_op, abi::EventOperation::init_control,
+            abi::InitControl{control.raw(), 0, 0, 0, {}});
+    };
+    auto const expand = [&](Mfn words) {
+        ask(abi::Hypercall::event_channel_op, abi::EventOperation::expand_array,
+            abi::ExpandArray{words.raw()});
+    };
+    initialise(data[0]);
+    expand(data[1]);
+    start();
+    EXPECT_EQ(clean(), 0b000011u) << "those that were there before the log";
+    EXPECT_EQ(clean(), 0b000011u);
+    ask(abi::Hypercall::vcpu_op, abi::VcpuOperation::register_vcpu_info,
+        abi::RegisterVcpuInfo{data[2].raw(), 0, 0});
+    expand(data[3]);
+    EXPECT_EQ(clean(), 0b001111u);
+    EXPECT_EQ(clean(), 0b001111u);
+    guest.argument<abi::EventReset>() = {domid_self};
+    ASSERT_EQ(guest.hypercall(abi::Hypercall::event_channel_op,
+                              static_cast<uint64_t>(abi::EventOperation::reset),
+                              Guest::argument_address),
+              0);
+    initialise(data[4]);
+    EXPECT_EQ(clean(), 0b011111u);
+    EXPECT_EQ(clean(), 0b010100u);
 }
 
 TEST_F(DirtyLogs, TablesThatGoTakeTheirShadowsWithThem) {
