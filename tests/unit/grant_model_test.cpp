@@ -160,7 +160,8 @@ class GrantModel {
         name_ = "pin and unpin";
         GrantGuest& who = guest(any());
         Mfn const frame = any_frame();
-        if (is_ram(frame) && page_at(frame).type_word().count() == 0)
+        if (is_ram(frame) && page_at(frame).state == PageState::guest &&
+            page_at(frame).type_word().count() == 0)
             zero_page(frame); // so that it may become a table
         who.argument<abi::MmuExtOp>() = {one_in(2) ? 0u : 4u, 0, frame.raw(), 0};
         (void)who.hypercall(abi::Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self);

@@ -353,7 +353,7 @@ private:
     int64_t do_compare_exchange() {
         name_ = "compare-exchange";
         Mfn const table = frame_of_type(PageType::l1);
-        if (!is_ram(table))
+        if (!is_ram(table) || page_at(table).state != PageState::guest)
             return -1;
         Pte* const slot = &direct<Pte>(table)[any_index()];
         Pte const value = any_entry(1);
