@@ -355,7 +355,8 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
         auto const request = TRY(GuestPointer<abi::DomainIdArgument>{argument}.read());
         DomainRef const d = TRY(target_domain(c, request.domain));
         // The guest's own word, which is none before it has run; never an error's number.
-        uint64_t const frames = d->shared_info ? d->shared_info->max_pfn : 0;
+        abi::SharedInfo const* const shared = d->shared_info; // not there at the domain's end
+        uint64_t const frames = shared ? shared->max_pfn : 0;
         return static_cast<int64_t>(std::clamp<uint64_t>(frames, 1, uint64_t{1} << 52) - 1);
     }
     case MemoryOperation::machphys_mfn_list:
