@@ -33,6 +33,7 @@ constinit bool check_absent_entries = false, check_absent_entries_of_domain0 = f
 /// SPEC_CTRL: Hearth's own bits, and what each CPU holds of its guest's.
 constinit uint64_t own_speculation_control = 0;
 constinit uint64_t guests_speculation_control[max_cpus]{};
+constinit uint64_t left_to_guests = cr4::tsd;
 
 void patch_code(uint64_t address, std::string_view code) {
     // SAFETY: text is mapped read-only; the direct map's alias of the same bytes is not. No other
@@ -89,7 +90,11 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     };
     enable(leaf7.ebx & bit(7) && switches.smep, cr4::smep, "SMEP");
     enable(leaf7.ecx & bit(2), cr4::umip, "UMIP");
-    enable(leaf7.ebx & bit(0) && switches.fsgsbase, cr4::fsgsbase, "FSGSBASE");
+    // A kernel that does not know of it must not have its user processes change bases.
+    bool const fsgsbase = leaf7.ebx & bit(0) && switches.fsgsbase;
+    enable(fsgsbase, 0, "FSGSBASE");
+    if (first_cpu)
+        left_to_guests = cr4::tsd | (fsgsbase ? cr4::fsgsbase : 0);
     bool const smap = leaf7.ebx & bit(20) && switches.smap;
     if (smap && first_cpu) {
         patch_sites(SITE_STAC, std::string_view{"\x0f\x01\xcb", 3});
@@ -171,6 +176,17 @@ void set_speculation_control(uint64_t of_guest) {
         return;
     held = of_guest;
     write_msr(msr::spec_ctrl, own_speculation_control | of_guest);
+}
+
+uint64_t control_left_to_guests() { return left_to_guests; }
+
+void set_guest_control(uint64_t of_guest) {
+    // Writing waits for all that was begun, reading does not. Neither bit drops translations.
+    // (Intel SDM vol. 3A, 4.10.4.1)
+    uint64_t const before = read_cr4();
+    uint64_t const after = (before & ~left_to_guests) | (of_guest & left_to_guests);
+    if (before != after)
+        write_cr4(after);
 }
 
 void forget_predictions() {

@@ -17,6 +17,10 @@ bool absent_entries_matter(bool domain0);
 /// What a vCPU has written to SPEC_CTRL: in force on this CPU, beside what Hearth has there, until
 /// the next is said. Only where processors have the register.
 void set_speculation_control(uint64_t of_guest);
+/// Bits of CR4 that each vCPU decides on for itself: TSD, and FSGSBASE where it is in use.
+uint64_t control_left_to_guests();
+/// What a vCPU has of these: in force on this CPU until the next is said.
+void set_guest_control(uint64_t of_guest);
 /// Between two domains on this CPU: what the one taught its predictors is forgotten.
 void forget_predictions();
 

@@ -169,6 +169,9 @@ uint32_t pv_features(HostCpuid const& host, FeatureInputs const& inputs, Feature
     if (word == FeatureWord::extended_7_edx && !inputs.invariant_tsc)
         mask = 0;
 
+    if (word == FeatureWord::leaf_7_ebx && !inputs.fsgsbase)
+        mask &= ~of(0);
+
     bool const has_xsave = has_state(host, inputs, x87_and_sse_state);
     if (!has_xsave && word == FeatureWord::leaf_1_ecx)
         mask &= ~xsave;

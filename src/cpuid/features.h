@@ -65,6 +65,7 @@ struct FeatureInputs {
     uint64_t xstate_supported = 3; // XCR0 bits that the hypervisor saves and restores
     /// What the toolstack lets the guest see of each word; null: all.
     uint32_t const* allowed = nullptr;
+    bool fsgsbase = true; // a guest that turns it on has it
 };
 
 /// The machine's bits of a word; zero for leaves that it does not have.

@@ -53,6 +53,7 @@ void load_segments(PvVcpu& v) {
     arch::write_msr(arch::msr::kernel_gs_base, v.gs_base_other);
     (void)arch::try_write_msr(arch::msr::tsc_aux, v.tsc_aux); // where there is RDTSCP
     set_speculation_control(v.speculation_control);
+    set_guest_control(v.cr4);
 }
 
 void load_debug_registers(PvVcpu const& v) {

@@ -2,6 +2,7 @@
 
 #include "arch/fpu.h"
 #include "arch/intrinsics.h"
+#include "cpu/features.h"
 #include "memory/page.h"
 #include "time/clock.h"
 
@@ -32,6 +33,7 @@ HostCpuid const& machine_cpuid() { return machine; }
 PvPolicyInputs policy_of(Domain const* domain) {
     PvPolicyInputs inputs;
     inputs.features.xstate_supported = arch::fpu_features();
+    inputs.features.fsgsbase = control_left_to_guests() & arch::cr4::fsgsbase;
     if (domain) {
         inputs.is_hardware_domain = domain->hardware;
         inputs.features.invariant_tsc = domain->hardware || domain->settings.invariant_tsc;

@@ -202,7 +202,7 @@ public:
         case 3:
             return address_of(v_.kernel_table).raw();
         case 4:
-            return v_.cr4;
+            return control_register_4(v_);
         default:
             return raise(Vector::invalid_opcode);
         }
@@ -223,7 +223,8 @@ public:
                 return raise(Vector::general_protection);
             return {};
         case 4:
-            v_.cr4 = value;
+            store_control_register_4(v_, value);
+            set_guest_control(v_.cr4);
             return {};
         default:
             return raise(Vector::invalid_opcode);
@@ -250,8 +251,14 @@ public:
         CpuidResult const r = pv_cpuid(leaf, subleaf, machine_cpuid(), policy_of(v_));
         return emulate::CpuidLeaf{r.eax, r.ebx, r.ecx, r.edx};
     }
-    Access<uint64_t> read_tsc() override { return arch::read_tsc(); }
+    Access<uint64_t> read_tsc() override {
+        if (!v_.kernel_mode && (v_.cr4 & arch::cr4::tsd))
+            return raise(Vector::general_protection);
+        return arch::read_tsc();
+    }
     Access<> write_extended_control(uint32_t index, uint64_t value) override {
+        if (!(v_.cr4 & arch::cr4::osxsave))
+            return raise(Vector::invalid_opcode);
         if (!v_.kernel_mode || index != 0 ||
             !pv_xcr0_valid(value, machine_cpuid(), policy_of(v_).features) ||
             (value & ~arch::fpu_features()))
@@ -471,6 +478,25 @@ std::optional<uint8_t> software_interrupt_at(PvVcpu const& v) {
     if (!copy_from_guest(bytes, GuestAddress{v.registers().rip}, sizeof bytes) || bytes[0] != 0xcd)
         return std::nullopt;
     return bytes[1];
+}
+
+uint64_t control_register_4(PvVcpu const& v) {
+    using namespace arch::cr4;
+    return v.cr4 | pae | mce | osfxsr | osxmmexcpt;
+}
+
+void store_control_register_4(PvVcpu& v, uint64_t value) {
+    using namespace arch::cr4;
+    FeatureInputs const inputs = policy_of(v).features;
+    auto const sees = [&](FeatureWord word, unsigned feature) {
+        return (pv_features(machine_cpuid(), inputs, word) & bit(feature)) != 0;
+    };
+    uint64_t own = tsd | de;
+    if (sees(FeatureWord::leaf_7_ebx, 0))
+        own |= fsgsbase;
+    if (sees(FeatureWord::leaf_1_ecx, 26))
+        own |= osxsave;
+    v.cr4 = value & own;
 }
 
 Result<int64_t> do_fpu_taskswitch(Context& c, uint64_t set) {

@@ -18,6 +18,10 @@ bool emulate_forced_cpuid(PvVcpu& vcpu);
 /// The n of an `int n` at rip.
 std::optional<uint8_t> software_interrupt_at(PvVcpu const& vcpu);
 
+/// CR4 as the guest finds it: what it has set, and what is always so.
+uint64_t control_register_4(PvVcpu const& vcpu);
+/// Keeps what is the guest's own, without loading it; the rest has no effect, as on Xen.
+void store_control_register_4(PvVcpu& vcpu, uint64_t value);
 Result<int64_t> do_fpu_taskswitch(Context& context, uint64_t set);
 /// Checks and keeps one of registers 0 to 3, 6 and 7, without loading it. perm.
 Result<> store_debug_register(PvVcpu& vcpu, unsigned index, uint64_t value);

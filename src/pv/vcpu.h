@@ -33,9 +33,9 @@ struct PvVcpu final : Vcpu {
     uint64_t kernel_sp = 0;
     uint64_t kernel_ss = 0;
     bool task_switched = false; // the guest's CR0.TS
-    uint64_t cr4 = 0;
-    uint64_t iopl = 0;      // where rflags has it; the processor's own is 0
-    uint64_t io_bitmap = 0; // linear address in the guest; 0: none
+    uint64_t cr4 = 0;           // what is the guest's own of it
+    uint64_t iopl = 0;          // where rflags has it; the processor's own is 0
+    uint64_t io_bitmap = 0;     // linear address in the guest; 0: none
     uint32_t io_bitmap_ports = 0;
     uint32_t pci_address = 0; // what the guest last wrote to port 0xcf8
     uint64_t debug[8]{};

@@ -74,12 +74,14 @@ void set_handlers(PvVcpu& v, abi::VcpuGuestContext const& c) {
     v.kernel_sp = c.kernel_sp;
 }
 
-/// The bases, by the mode that the vCPU is in: the kernel's are active in the kernel.
+/// The bases, by the mode that the vCPU is in: the kernel's are active in the kernel. And what a
+/// kernel has of control registers.
 void set_bases(PvVcpu& v, abi::VcpuGuestContext const& c) {
     v.fs_base = c.fs_base;
     v.gs_base_active = v.kernel_mode ? c.gs_base_kernel : c.gs_base_user;
     v.gs_base_other = v.kernel_mode ? c.gs_base_user : c.gs_base_kernel;
     v.task_switched = c.control[0] & 8;
+    store_control_register_4(v, c.control[4]);
 }
 
 Result<> set_debug_registers(PvVcpu& v, abi::VcpuGuestContext const& c) {
@@ -237,7 +239,7 @@ void store_vcpu_context(Vcpu& vcpu, abi::VcpuGuestContext& c) {
     c.control[0] = v.task_switched ? 8 : 0;
     c.control[1] = v.user_table == invalid_mfn ? 0 : address_of(v.user_table).raw();
     c.control[3] = v.kernel_table == invalid_mfn ? 0 : address_of(v.kernel_table).raw();
-    c.control[4] = v.cr4;
+    c.control[4] = control_register_4(v);
     memcpy(c.debug, v.debug, sizeof c.debug);
     c.event_callback = v.event_callback.address;
     c.failsafe_callback = v.failsafe_callback.address;

@@ -363,6 +363,9 @@ TEST(PvCpuid, WhatARing3KernelMustNotSee) {
     EXPECT_EQ(one.ecx & (1u << 13 | 1u << 26 | 1u << 27 | 1u << 28),
               1u << 13 | 1u << 26 | 1u << 27 | 1u << 28);
     EXPECT_EQ(seven.ebx & 1u, 1u); // FSGSBASE
+    PvPolicyInputs without = inputs;
+    without.features.fsgsbase = false;
+    EXPECT_EQ(pv_cpuid(7, 0, host, without).ebx, seven.ebx & ~1u);
     EXPECT_EQ(extended.edx & (1u << 11 | 1u << 20 | 1u << 27 | 1u << 29),
               1u << 11 | 1u << 20 | 1u << 27 | 1u << 29); // SYSCALL NX RDTSCP LM
 }

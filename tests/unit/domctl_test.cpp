@@ -261,6 +261,7 @@ TEST(Domctl, AContextGoesInAndComesOutTheSame) {
     context->kernel_sp = 0x1234000;
     context->event_callback = 0xffffffff81001000;
     context->control[3] = address_of(guest.l4).raw();
+    context->control[4] = ~uint64_t{0};
     context->fs_base = 0x7000;
     context->gs_base_kernel = 0xffff888000000000;
     context->gs_base_user = 0x8000;
@@ -309,6 +310,7 @@ TEST(Domctl, AContextGoesInAndComesOutTheSame) {
     EXPECT_EQ(out->kernel_sp, context->kernel_sp);
     EXPECT_EQ(out->control[3], context->control[3]);
     EXPECT_EQ(out->control[1], 0u);
+    EXPECT_EQ(out->control[4], 0x66cu) << "of what it asks for: what a guest may have here";
     EXPECT_EQ(out->fs_base, context->fs_base);
     EXPECT_EQ(out->gs_base_kernel, context->gs_base_kernel);
     EXPECT_EQ(out->gs_base_user, context->gs_base_user);

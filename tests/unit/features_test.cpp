@@ -75,7 +75,7 @@ TEST_F(Features, EachIsTurnedOnWhereItIs) {
     };
     for (auto const& [leaf, words, flag] :
          {Case{7, {0, 1u << 7, 0, 0}, cr4::smep}, Case{7, {0, 0, 1u << 2, 0}, cr4::umip},
-          Case{7, {0, 1u << 0, 0, 0}, cr4::fsgsbase}, Case{7, {0, 1u << 20, 0, 0}, cr4::smap},
+          Case{7, {0, 1u << 0, 0, 0}, 0}, Case{7, {0, 1u << 20, 0, 0}, cr4::smap},
           Case{1, {0, 0, 1u << 17, 0}, cr4::pcide}, Case{1, {0, 0, 1u << 26, 0}, 0}}) {
         host::cpuid_words().clear();
         state() = {};
@@ -98,6 +98,27 @@ TEST_F(Features, NoneThatTheCommandLineTurnsOff) {
     EXPECT_TRUE(is_untouched(clac_site));
     EXPECT_EQ(enabled_features().find("SMEP"), std::string_view::npos);
     EXPECT_EQ(enabled_features().find("XSAVE"), std::string_view::npos);
+}
+
+TEST_F(Features, GuestsDecideOnTheirOwnBitsOfCr4AndNoOthers) {
+    uint64_t const all = ~uint64_t{0};
+    say_vendor("GenuineIntel");
+    say(7, {0, all_of_leaf_7_ebx, 0, 0});
+    for (bool const in_use : {true, false}) {
+        enable_cpu_features({.fsgsbase = in_use}, true);
+        uint64_t const own = cr4::tsd | (in_use ? cr4::fsgsbase : 0);
+        EXPECT_EQ(control_left_to_guests(), own);
+        uint64_t const before = state().cr4;
+        EXPECT_EQ(before & (cr4::tsd | cr4::fsgsbase), 0u);
+        uint64_t const writes = state().cr4_writes;
+        set_guest_control(all);
+        EXPECT_EQ(state().cr4, before | own);
+        EXPECT_EQ(state().cr4_writes, writes + 1);
+        set_guest_control(own);
+        EXPECT_EQ(state().cr4_writes, writes + 1) << "it is so already";
+        set_guest_control(0);
+        EXPECT_EQ(state().cr4, before);
+    }
 }
 
 /// Beyond the last leaf, processors of Intel's give the last one's words.

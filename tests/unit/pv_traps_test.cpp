@@ -4,6 +4,9 @@
 
 #include "abi/operations.h"
 #include "abi/physdev.h"
+#include "arch/fpu.h"
+#include "cpu/features.h"
+#include "cpuid/features.h"
 #include "pv/bounce.h"
 #include "pv/way_back.h"
 
@@ -377,6 +380,7 @@ Privileged const of_kernels_only[] = {
 };
 
 TEST_F(Traps, UserModeMayNot) {
+    v.cr4 = arch::cr4::osxsave;
     for (auto const& [name, instruction] : of_kernels_only) {
         go_to_user();
         privileged(instruction, [](Registers& frame) { frame.rax = frame.rcx = 0; });
@@ -421,12 +425,81 @@ TEST_F(Traps, ControlRegistersAreTheGuestsOwn) {
                [&](Registers& frame) { frame.rax = address_of(guest.l1).raw(); });
     EXPECT_TRUE(in_handler(Vector::general_protection)) << "no root";
     EXPECT_EQ(v.kernel_table, guest.l4);
-    privileged({0x0f, 0x22, 0xe0}, [](Registers& frame) { frame.rax = 0x6f0; });
-    privileged({0x0f, 0x20, 0xe0});
-    EXPECT_EQ(r().rax, 0x6f0u);
     privileged({0x44, 0x0f, 0x20, 0xc0}); // cr8
     EXPECT_TRUE(in_handler(Vector::invalid_opcode));
     privileged({0x44, 0x0f, 0x22, 0xc0});
+    EXPECT_TRUE(in_handler(Vector::invalid_opcode));
+}
+
+/// A machine that has FSGSBASE, XSAVE, and nothing else.
+class ControlRegister4 : public Traps {
+protected:
+    static constexpr uint64_t always = 0x660; // PAE MCE OSFXSR OSXMMEXCPT
+    static constexpr uint64_t tsd = arch::cr4::tsd, fsgsbase = arch::cr4::fsgsbase;
+
+    ControlRegister4() {
+        host::cpuid_words()[{0, 0}] = {7, 0x756e6547, 0, 0};
+        host::cpuid_words()[{1, 0}] = {0, 0, 1u << 26, 0};
+        host::cpuid_words()[{7, 0}] = {0, 1, 0, 0};
+        host::cpuid_words()[{0xd, 0}] = {3, 0, 0, 0};
+        enable_cpu_features({}, true);
+    }
+    ~ControlRegister4() override {
+        host::cpuid_words().clear();
+        enable_cpu_features({}, true);
+    }
+    uint64_t read() {
+        privileged({0x0f, 0x20, 0xe0});
+        EXPECT_TRUE(done());
+        return r().rax;
+    }
+    void write(uint64_t value) {
+        privileged({0x0f, 0x22, 0xe0}, [=](Registers& frame) { frame.rax = value; });
+        EXPECT_TRUE(done());
+    }
+    static uint64_t in_force() {
+        return host::cpu_state(host::current_cpu()).cr4 & (tsd | fsgsbase);
+    }
+};
+
+TEST_F(ControlRegister4, IsTheGuestsInPart) {
+    EXPECT_EQ(read(), always);
+    write(~uint64_t{0});
+    EXPECT_EQ(read(), always | 0xc | fsgsbase | (arch::fpu_features() ? arch::cr4::osxsave : 0));
+    EXPECT_EQ(in_force(), tsd | fsgsbase);
+    write(0);
+    EXPECT_EQ(read(), always);
+    EXPECT_EQ(in_force(), 0u);
+    guest.domain.settings.allowed_features[static_cast<unsigned>(FeatureWord::leaf_7_ebx)] = 0;
+    write(fsgsbase);
+    EXPECT_EQ(read(), always) << "its toolstack has not given it that";
+    EXPECT_EQ(in_force(), 0u);
+}
+
+TEST_F(ControlRegister4, IsEachVcpusOwn) {
+    write(fsgsbase);
+    Guest other;
+    for (unsigned turn = 0; turn < 3; ++turn) {
+        EXPECT_TRUE(guest.run([&] { EXPECT_EQ(in_force(), fsgsbase); }));
+        EXPECT_TRUE(other.run([&] { EXPECT_EQ(in_force(), 0u); }));
+    }
+}
+
+TEST_F(ControlRegister4, KeepsTheTimeFromUserMode) {
+    Bytes const rdtsc{0x0f, 0x31}, rdtscp{0x0f, 0x01, 0xf9};
+    write(tsd);
+    privileged(rdtsc);
+    EXPECT_TRUE(done()) << "the kernel is ring 3 to the processor only";
+    for (Bytes const& instruction : {rdtsc, rdtscp}) {
+        go_to_user();
+        privileged(instruction);
+        EXPECT_TRUE(in_handler(Vector::general_protection));
+        EXPECT_EQ(stacked()[3], code);
+    }
+}
+
+TEST_F(ControlRegister4, MustSayThatXsaveIsInUse) {
+    privileged({0x0f, 0x01, 0xd1}, [](Registers& frame) { frame.rcx = 0, frame.rax = 3; });
     EXPECT_TRUE(in_handler(Vector::invalid_opcode));
 }
 
@@ -548,6 +621,7 @@ TEST_F(Traps, OtherInstructionsOfKernels) {
     privileged({0x0f, 0x01, 0x38}, [](Registers& frame) { frame.rax = 0xffff800000000000; });
     ASSERT_TRUE(done());
     EXPECT_EQ(host::cpu_state(v.cpu()).pages_invalidated, before + 1) << "that is not its page";
+    v.cr4 = arch::cr4::osxsave;
     privileged({0x0f, 0x01, 0xd1}, [](Registers& frame) { frame.rcx = 1; });
     EXPECT_TRUE(in_handler(Vector::general_protection)) << "there is no XCR1";
     privileged({0x0f, 0x06});

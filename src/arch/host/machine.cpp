@@ -107,7 +107,10 @@ void write_cr3(uint64_t value) {
     ++state.tag_loads[state.tag];
 }
 uint64_t read_cr4() { return mine().cr4; }
-void write_cr4(uint64_t value) { mine().cr4 = value; }
+void write_cr4(uint64_t value) {
+    mine().cr4 = value;
+    ++mine().cr4_writes;
+}
 CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) {
     auto const found = host::cpuid_words().find({leaf, subleaf});
     if (found == host::cpuid_words().end())
