@@ -48,7 +48,6 @@ inline constexpr uint64_t mce = bit(6);
 inline constexpr uint64_t pge = bit(7);
 inline constexpr uint64_t osfxsr = bit(9);
 inline constexpr uint64_t osxmmexcpt = bit(10);
-inline constexpr uint64_t umip = bit(11);
 inline constexpr uint64_t fsgsbase = bit(16);
 inline constexpr uint64_t pcide = bit(17);
 inline constexpr uint64_t osxsave = bit(18);

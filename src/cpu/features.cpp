@@ -89,7 +89,6 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
             format(names, " {}", name);
     };
     enable(leaf7.ebx & bit(7) && switches.smep, cr4::smep, "SMEP");
-    enable(leaf7.ecx & bit(2), cr4::umip, "UMIP");
     // A kernel that does not know of it must not have its user processes change bases.
     bool const fsgsbase = leaf7.ebx & bit(0) && switches.fsgsbase;
     enable(fsgsbase, 0, "FSGSBASE");

@@ -74,7 +74,7 @@ TEST_F(Features, EachIsTurnedOnWhereItIs) {
         uint64_t flag;
     };
     for (auto const& [leaf, words, flag] :
-         {Case{7, {0, 1u << 7, 0, 0}, cr4::smep}, Case{7, {0, 0, 1u << 2, 0}, cr4::umip},
+         {Case{7, {0, 1u << 7, 0, 0}, cr4::smep}, Case{7, {0, 0, 1u << 2, 0}, 0},
           Case{7, {0, 1u << 0, 0, 0}, 0}, Case{7, {0, 1u << 20, 0, 0}, cr4::smap},
           Case{1, {0, 0, 1u << 17, 0}, cr4::pcide}, Case{1, {0, 0, 1u << 26, 0}, 0}}) {
         host::cpuid_words().clear();

@@ -474,6 +474,26 @@ struct [[gnu::packed]] TablePointer {
     uint64_t base;
 };
 
+/// Guests do not see UMIP: programs that have always run do not end by it.
+void where_tables_are_is_no_secret() {
+    use_user_table();
+    static TablePointer volatile pointer;
+    static uint64_t volatile word;
+    constexpr auto runs = [](auto instruction) {
+        EXPECT(survives(instruction));
+        EXPECT(run_user(instruction).done());
+    };
+    runs([] { asm volatile("sgdt %0" : "=m"(pointer)); });
+    EXPECT(pointer.base != 0);
+    runs([] { asm volatile("sidt %0" : "=m"(pointer)); });
+    EXPECT_EQUAL(pointer.limit, 0xfff);
+    runs([] { asm volatile("sldt %0" : "=r"(word)); });
+    runs([] { asm volatile("str %0" : "=r"(word)); });
+    EXPECT_EQUAL(word, 0xe040);
+    runs([] { asm volatile("smsw %0" : "=r"(word)); });
+    EXPECT_EQUAL(word & 1, 1);
+}
+
 void kernel_mode_has_few() {
     static TablePointer const pointer{0xffff, virt_base};
     EXPECT(!survives([] { asm volatile("lgdt %0" : : "m"(pointer)); }));
@@ -698,6 +718,7 @@ constexpr Case cases[] = {
     {"features_turned_off_and_on", "XSA-62 XSA-220", features_turned_off_and_on},
     {"features_that_cannot_be", "XSA-53 XSA-54", features_that_cannot_be},
     {"user_mode_has_no_privileges", "XSA-105 XSA-202", user_mode_has_no_privileges},
+    {"where_tables_are_is_no_secret", "", where_tables_are_is_no_secret},
     {"kernel_mode_has_few", "XSA-105 XSA-293", kernel_mode_has_few},
     {"model_specific_registers", "XSA-269 XSA-333 XSA-351", model_specific_registers},
     {"bases_at_no_address", "XSA-193 XSA-293", bases_at_no_address},
