@@ -212,6 +212,9 @@ public:
             return raise(Vector::general_protection);
         switch (number) {
         case 0:
+            // The rest is not its own.
+            if ((value ^ arch::read_cr0()) & ~arch::cr0::ts)
+                return raise(Vector::general_protection);
             v_.task_switched = value & arch::cr0::ts;
             arch::set_task_switched(v_.task_switched);
             return {};

@@ -404,6 +404,11 @@ TEST_F(Traps, ControlRegistersAreTheGuestsOwn) {
     privileged({0x0f, 0x22, 0xc0}, [](Registers& frame) { frame.rax = 0x8005003b | 8; });
     ASSERT_TRUE(done());
     EXPECT_TRUE(v.task_switched);
+    for (uint64_t const value : {uint64_t{0}, uint64_t{0x80010033}, ~uint64_t{0}}) {
+        privileged({0x0f, 0x22, 0xc0}, [=](Registers& frame) { frame.rax = value; });
+        EXPECT_TRUE(in_handler(Vector::general_protection)) << "only TS is its own";
+        EXPECT_TRUE(v.task_switched);
+    }
     privileged({0x0f, 0x20, 0xc0});
     EXPECT_EQ(r().rax & 8, 8u);
     meet(Vector::device_not_available, {0xd9, 0xe8});

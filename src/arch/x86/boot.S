@@ -61,7 +61,7 @@ enter_long_mode:
         mov     $0x901, %eax
         xor     %edx, %edx
         wrmsr
-        mov     $0x80010033, %eax       // CR0: PG WP NE ET MP PE
+        mov     $0x80050033, %eax       // CR0: PG AM WP NE ET MP PE; AM is for guests that set EFLAGS.AC
         mov     %eax, %cr0
         ljmpl   $0x18, $PHYSICAL(long_mode)
 

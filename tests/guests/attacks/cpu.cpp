@@ -13,7 +13,31 @@ using namespace hearth::abi;
 
 namespace {
 
-// --- Control register 4
+// --- Control registers
+
+uint64_t read_control_0() {
+    uint64_t value;
+    asm volatile("mov %%cr0, %0" : "=r"(value));
+    return value;
+}
+
+void control_register_0_has_one_bit() {
+    constexpr uint64_t always = 0x80050033, task_switched = 1 << 3; // PG AM WP NE ET MP PE
+    EXPECT_EQUAL(read_control_0(), always);
+    asm volatile("mov %0, %%cr0" : : "r"(always | task_switched));
+    EXPECT_EQUAL(read_control_0(), always | task_switched);
+    asm volatile("clts");
+    for (unsigned n = 0; n < 64; ++n) {
+        uint64_t const bit = uint64_t{1} << n;
+        if (bit == task_switched)
+            continue;
+        EXPECT_EQUAL(attempt([=] {
+                         asm volatile("mov %0, %%cr0" : : "r"(always ^ bit));
+                     }).vector,
+                     13);
+        EXPECT_EQUAL(read_control_0(), always);
+    }
+}
 
 constexpr uint64_t time_stamp_disable = 1 << 2, debugging_extensions = 1 << 3,
                    bases_by_instruction = 1 << 16, osxsave = 1 << 18;
@@ -703,6 +727,7 @@ void emulation_at_the_end_of_a_page() {
 }
 
 constexpr Case cases[] = {
+    {"control_register_0_has_one_bit", "", control_register_0_has_one_bit},
     {"control_register_4_has_others_bits", "XSA-293", control_register_4_has_others_bits},
     {"bases_that_the_kernel_does_not_give_away", "XSA-293",
      bases_that_the_kernel_does_not_give_away},
