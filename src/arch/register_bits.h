@@ -35,6 +35,14 @@ inline constexpr uint64_t ts = bit(3);
 inline constexpr uint64_t wp = bit(16);
 } // namespace cr0
 
+namespace dr6 {
+inline constexpr uint64_t none = 0xffff0ff0;
+/// Breakpoints 0 to 3, BD, BS, BT: the processor sets them, and never clears them. (Intel SDM vol.
+/// 3B, 17.2.3)
+inline constexpr uint64_t conditions = 0xe00f;
+inline constexpr uint64_t single_step = bit(14);
+} // namespace dr6
+
 namespace cr3 {
 /// Keeps the translations of the tag that is loaded. (Intel SDM vol. 3A, 4.10.4.1)
 inline constexpr uint64_t no_flush = bit(63);

@@ -48,7 +48,8 @@ void hypervisor_exception(Registers& frame) {
     if (frame.vector == static_cast<uint32_t>(Vector::debug)) {
         // A guest's watchpoint on memory that Hearth reads or writes for it, or its single step
         // into an entry point. The guest set it, the guest has lost nothing; a copy that it
-        // interrupted goes on.
+        // interrupted goes on, and the next exception of a guest's does not tell of it.
+        arch::write_dr6(arch::dr6::none);
         frame.rflags &= ~rflags::tf;
         return;
     }

@@ -110,6 +110,7 @@ void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     if (pcid && first_cpu)
         use_space_tags(leaf7.ebx & bit(10));
     write_msr(msr::pat, switches.pat);
+    write_dr6(dr6::none);
 }
 
 ProcessorFacts processor_facts() {

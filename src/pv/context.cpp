@@ -59,7 +59,6 @@ void load_segments(PvVcpu& v) {
 void load_debug_registers(PvVcpu const& v) {
     for (unsigned i = 0; i < 4; ++i)
         arch::write_debug_address(i, v.debug[i]);
-    arch::write_dr6(v.debug[6]);
     arch::write_dr7(v.debug[7]);
 }
 

@@ -362,6 +362,12 @@ CodeSize code_size(Registers const& r) {
     return r.cs == 0xe023 ? CodeSize::bits32 : CodeSize::bits64;
 }
 
+// Saves the registers of whoever calls it, who need not.
+[[gnu::cold, gnu::noinline, clang::preserve_most]] void report_single_step(PvVcpu& v) {
+    v.debug[6] |= arch::dr6::single_step;
+    deliver_trap(v, Vector::debug);
+}
+
 /// True if the outcome settles the matter.
 bool settle(PvVcpu& v, emulate::Outcome const& outcome) {
     switch (outcome.status) {
@@ -375,10 +381,8 @@ bool settle(PvVcpu& v, emulate::Outcome const& outcome) {
         return true;
     default:
         v.registers().vector = 0;
-        if (outcome.single_step) {
-            v.debug[6] |= bit(14);
-            deliver_trap(v, Vector::debug);
-        }
+        if (outcome.single_step)
+            report_single_step(v);
         if (outcome.halted && !v.upcall_pending()) {
             v.info->upcall_mask = 0;
             sleep_current();
@@ -473,6 +477,8 @@ bool emulate_forced_cpuid(PvVcpu& v) {
     r.rdx = result.edx;
     r.rip += length;
     r.rflags &= ~rflags::rf;
+    if (r.rflags & rflags::tf) [[unlikely]]
+        report_single_step(current()); // `v`, which nobody has had to keep for this
     return true;
 }
 
@@ -519,7 +525,7 @@ Result<> store_debug_register(PvVcpu& v, unsigned index, uint64_t value) {
     if (value >> 32)
         return Errno::perm;
     if (index == 6) {
-        v.debug[6] = (value & 0xe00f) | 0xffff0ff0;
+        v.debug[6] = (value & arch::dr6::conditions) | arch::dr6::none;
         return {};
     }
     // No global-detect, and no I/O breakpoints: those would fire in Hearth. (Intel SDM vol.

@@ -93,8 +93,9 @@ namespace {
 }
 
 [[gnu::noinline]] void handle_debug(PvVcpu& v) {
-    v.debug[6] = arch::read_dr6();
-    arch::write_dr6(0xffff0ff0);
+    // The processor's own has nothing in it from before, so that no vCPU finds another's.
+    v.debug[6] |= arch::read_dr6() & arch::dr6::conditions;
+    arch::write_dr6(arch::dr6::none);
     deliver_trap(v, Vector::debug);
 }
 

@@ -57,7 +57,9 @@ protected:
 TEST_F(Exceptions, AGuestsWatchpointChangesNothing) {
     for (uint64_t const rip : {address(guest_read), address(guest_iret), uint64_t{0x1234}}) {
         Registers frame = met(Vector::debug, rip);
+        host::cpu_state(host::current_cpu()).dr6 = 0xffff0ff1;
         hypervisor_exception(frame);
+        EXPECT_EQ(host::cpu_state(host::current_cpu()).dr6, arch::dr6::none);
         EXPECT_EQ(frame.rip, rip);
         EXPECT_EQ(frame.rflags, rflags::fixed) << "one step is enough";
     }

@@ -638,10 +638,36 @@ TEST_F(Traps, OtherInstructionsOfKernels) {
     EXPECT_EQ(v.info->cr2, 0x9000u);
 }
 
+TEST_F(Traps, DebugStatusStaysUntilTheGuestClearsIt) {
+    uint64_t& processors = host::cpu_state(v.cpu()).dr6;
+    v.debug[6] = arch::dr6::none;
+    processors = 0xffff0ff1;
+    meet(Vector::debug, {0x90});
+    ASSERT_TRUE(in_handler(Vector::debug));
+    EXPECT_EQ(v.debug[6], 0xffff0ff1u);
+    EXPECT_EQ(processors, arch::dr6::none) << "nothing for the next";
+    processors = 0xffff4ff0;
+    meet(Vector::debug, {0x90});
+    EXPECT_EQ(v.debug[6], 0xffff4ff1u);
+    EXPECT_EQ(guest.hypercall(Hypercall::set_debugreg, 6, 0), 0);
+    meet(Vector::debug, {0x90});
+    EXPECT_EQ(v.debug[6], arch::dr6::none);
+}
+
 TEST_F(Traps, ASingleStepOverAnEmulatedInstructionIsReported) {
     privileged({0x0f, 0x06}, [](Registers& frame) { frame.rflags |= rflags::tf; });
     ASSERT_TRUE(in_handler(Vector::debug));
     EXPECT_EQ(stacked()[2], code + 2);
+    EXPECT_TRUE(v.debug[6] & bit(14));
+    v.debug[6] = arch::dr6::none;
+    meet(Vector::invalid_opcode, {0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2}, 0,
+         [](Registers& frame) {
+             frame.rax = 0x40000000;
+             frame.rflags |= rflags::tf;
+         });
+    ASSERT_TRUE(in_handler(Vector::debug));
+    EXPECT_EQ(stacked()[2], code + 7);
+    EXPECT_EQ(r().rbx, 0x566e6558u);
     EXPECT_TRUE(v.debug[6] & bit(14));
 }
 

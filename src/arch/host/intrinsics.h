@@ -20,6 +20,8 @@ uint64_t read_cr3();
 void write_cr3(uint64_t value);
 uint64_t read_cr4();
 void write_cr4(uint64_t value);
+uint64_t read_dr6();
+void write_dr6(uint64_t value);
 uint64_t read_tsc();
 
 inline bool try_read_msr(uint32_t index, uint64_t* value) {
@@ -34,8 +36,6 @@ inline bool try_write_msr(uint32_t index, uint64_t value) {
 // Registers that nothing in the core depends on.
 inline uint64_t read_cr0() { return 0x8005003b; }
 inline void clear_task_switched() {}
-inline uint64_t read_dr6() { return 0xffff0ff0; }
-inline void write_dr6(uint64_t) {}
 inline void write_dr7(uint64_t) {}
 inline void write_debug_address(unsigned, uint64_t) {}
 inline void swap_gs() {}

@@ -111,6 +111,8 @@ void write_cr4(uint64_t value) {
     mine().cr4 = value;
     ++mine().cr4_writes;
 }
+uint64_t read_dr6() { return mine().dr6; }
+void write_dr6(uint64_t value) { mine().dr6 = value; }
 CpuidLeaf cpuid(uint32_t leaf, uint32_t subleaf) {
     auto const found = host::cpuid_words().find({leaf, subleaf});
     if (found == host::cpuid_words().end())

@@ -54,6 +54,7 @@ struct CpuState {
     uint64_t entry_stack = 0;
     uint64_t cr4 = 0x406a0;
     uint64_t cr4_writes = 0;
+    uint64_t dr6 = 0xffff0ff0;
     uint64_t cr3_loads = 0;  // of which each dropped the translations of its tag
     uint64_t tag_loads[8]{}; // the same, for each tag
     uint64_t pages_invalidated = 0;

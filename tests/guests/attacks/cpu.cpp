@@ -309,6 +309,54 @@ void debug_registers_are_the_vcpus_own() {
     EXPECT_EQUAL(get_debug(7) & 0xff, 0);
 }
 
+void debug_status_stays_until_it_is_cleared() {
+    static uint64_t watched;
+    constexpr uint64_t none = 0xffff0ff0;
+    auto const touch = [] { *static_cast<uint64_t volatile*>(&watched) = 1; };
+    EXPECT_EQUAL(set_debug(6, none), 0);
+    {
+        Watch const watch{&watched, on_writes | of_8_bytes};
+        touch();
+        EXPECT_EQUAL(Watch::hits, 1);
+        EXPECT_EQUAL(get_debug(6), none | 1);
+        EXPECT_EQUAL(set_debug(1, reinterpret_cast<uint64_t>(&watched)), 0);
+        EXPECT_EQUAL(set_debug(7, (on_writes | of_8_bytes) << 4 | enable_0 << 2), 0);
+        touch();
+        EXPECT_EQUAL(get_debug(6), none | 3);
+        yield();
+        EXPECT_EQUAL(set_debug(6, none), 0);
+        touch();
+        EXPECT_EQUAL(get_debug(6), none | 2);
+    }
+    EXPECT_EQUAL(set_debug(6, none), 0);
+}
+
+void single_step_over_a_forced_cpuid() {
+    static uint64_t volatile stops, status;
+    static uint64_t behind;
+    stops = 0;
+    this_vcpu().hook = [](TrapFrame& frame) {
+        if (frame.vector != 1)
+            return false;
+        if (frame.rip == behind) {
+            stops = stops + 1;
+            status = get_debug(6);
+        }
+        return true;
+    };
+    uint64_t leaf = 0, scratch;
+    asm volatile("lea 1f(%%rip), %[scratch]; mov %[scratch], %[behind]\n"
+                 "pushf; orq $0x100, (%%rsp); popf\n"
+                 ".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e; cpuid\n"
+                 "1: nop; pushf; andq $~0x100, (%%rsp); popf"
+                 : "+a"(leaf), [scratch] "=&r"(scratch), [behind] "=m"(behind)
+                 :
+                 : "rbx", "rcx", "rdx", "memory");
+    this_vcpu().hook = nullptr;
+    EXPECT_EQUAL(stops, 1);
+    EXPECT_EQUAL(status & 1 << 14, 1 << 14);
+}
+
 // --- Floating point
 
 struct Vectors {
@@ -738,6 +786,8 @@ constexpr Case cases[] = {
     {"watchpoint_on_the_descriptor_table", "XSA-444", watchpoint_on_the_descriptor_table},
     {"breakpoint_held_back_by_mov_ss", "XSA-260", breakpoint_held_back_by_mov_ss},
     {"debug_registers_are_the_vcpus_own", "XSA-444", debug_registers_are_the_vcpus_own},
+    {"debug_status_stays_until_it_is_cleared", "XSA-444", debug_status_stays_until_it_is_cleared},
+    {"single_step_over_a_forced_cpuid", "", single_step_over_a_forced_cpuid},
     {"floating_point_is_the_vcpus_own", "XSA-52 XSA-62 XSA-165 XSA-267",
      floating_point_is_the_vcpus_own},
     {"features_turned_off_and_on", "XSA-62 XSA-220", features_turned_off_and_on},
