@@ -102,7 +102,7 @@ Result<> set_kernel_table(PvVcpu& vcpu, Mfn table);
 Result<> set_user_table(PvVcpu& vcpu, Mfn table);
 /// Bits of a page fault's error code. (Intel SDM vol. 3A, 4.7)
 namespace page_fault {
-inline constexpr uint32_t present = 1, write = 2, fetch = 16;
+inline constexpr uint32_t present = 1, write = 2, user = 4, fetch = 16;
 } // namespace page_fault
 
 /// What becomes of a page fault at an address of the guest's: nothing, if shadow page tables alone

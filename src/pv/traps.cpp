@@ -29,17 +29,22 @@ bool resolve_guest_fault(uint64_t address, uint32_t error_code);
 namespace hearth::pv {
 namespace {
 
+/// The processor has looked for a descriptor at a place of the vCPU's window where none is. The
+/// guest's LDT lies in its own addresses, as far as it can tell; of a GDT it may be the rest.
+[[gnu::noinline]] void deliver_descriptor_fault(PvVcpu& v, uint64_t offset) {
+    if (offset >= ldt_offset)
+        return deliver_page_fault(v, v.ldt_base + (offset - ldt_offset), 0);
+    deliver_trap(v, Vector::general_protection, static_cast<uint32_t>(offset & 0xfff8));
+}
+
 [[gnu::noinline]] void handle_page_fault(PvVcpu& v, Registers& r, uint64_t address) {
     if (layout::is_ours(address)) {
         uint64_t const offset = address - v.window;
-        if (offset < window_size) {
-            if (map_ldt_page(v, offset))
-                return;
-            // A selector whose descriptor is not there: what the processor says where there is no
-            // window.
-            return deliver_trap(v, Vector::general_protection,
-                                static_cast<uint32_t>(offset % ldt_offset & 0xfff8) |
-                                    (offset >= ldt_offset ? 4 : 0));
+        // Not the guest itself, who has no access there.
+        if (offset < window_size && !(r.error_code & page_fault::user)) {
+            if (!map_ldt_page(v, offset))
+                deliver_descriptor_fault(v, offset);
+            return;
         }
         return deliver_page_fault(v, address, r.error_code & ~page_fault::present);
     }
@@ -209,8 +214,10 @@ void guest_iret_fault(Registers& fault) {
     memmove(&guest, &fault, offsetof(Registers, error_code));
     guest.vector = 0;
     uint64_t const offset = address - v.window;
-    if (!(page_fault && offset < window_size && map_ldt_page(v, offset)))
+    if (!page_fault || offset >= window_size)
         deliver_failsafe(v);
+    else if (!map_ldt_page(v, offset))
+        deliver_descriptor_fault(v, offset);
     resume_guest_frame(&guest);
 }
 

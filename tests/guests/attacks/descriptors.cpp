@@ -191,7 +191,7 @@ void local_tables_over_page_borders() {
     EXPECT_EQUAL(unmap(second), 0);
     EXPECT_EQUAL(set_ldt(reinterpret_cast<uint64_t>(first), 513), 0);
     EXPECT(loads(selector));
-    EXPECT(!loads(selector + 8));
+    EXPECT_EQUAL(load(selector + 8).vector, 14);
     EXPECT_EQUAL(map_read_only(second), 0);
     EXPECT(loads(selector + 8));
     EXPECT_EQUAL(load(selector + 16).vector, 13); // beyond the limit
@@ -202,6 +202,61 @@ void local_tables_over_page_borders() {
     EXPECT(!loads(selector));
     EXPECT_EQUAL(map_writable(first), 0);
     EXPECT_EQUAL(map_writable(second), 0);
+}
+
+/// To the guest it is an access of the kernel's to where it has said that its table is.
+void local_tables_in_pages_that_are_not_there() {
+    auto* const table = static_cast<uint64_t*>(page());
+    uint64_t const address = reinterpret_cast<uint64_t>(table);
+    constexpr uint64_t selector = 3 * 8 + 7, segment_table = 3 * 8;
+    table[3] = user_data;
+    use_user_table();
+    auto const is_absent = [&] {
+        Fault const fault = load(selector);
+        EXPECT_EQUAL(fault.vector, 14);
+        EXPECT_EQUAL(fault.error, 0);
+        EXPECT_EQUAL(fault.address, address + segment_table);
+        UserExit const user = run_user([] { asm volatile("mov %w0, %%es" : : "r"(selector)); });
+        EXPECT_EQUAL(user.vector, 14);
+        EXPECT_EQUAL(user.error, 4);
+        EXPECT_EQUAL(user.address, address + segment_table);
+        UserEntry entry = user_entry_for([](void*) { asm volatile("nop"); }, nullptr);
+        entry.ss = selector;
+        UserExit const by_iret = enter_user_at(entry);
+        EXPECT_EQUAL(by_iret.vector, 14);
+        EXPECT_EQUAL(by_iret.error, 4);
+        EXPECT_EQUAL(by_iret.address, address + segment_table);
+    };
+    EXPECT_EQUAL(set_ldt(address, 512), 0);
+    is_absent(); // writable, which cannot be a table
+    EXPECT_EQUAL(unmap(table), 0);
+    is_absent();
+    EXPECT_EQUAL(map_read_only(table), 0);
+    EXPECT(loads(selector));
+    EXPECT_EQUAL(load(512 * 8 + 7).vector, 13); // beyond the limit
+    EXPECT_EQUAL(set_ldt(0, 0), 0);
+    EXPECT_EQUAL(map_writable(table), 0);
+}
+
+/// Where the processor finds descriptors is nobody's else to read.
+void windows_of_descriptors() {
+    static struct [[gnu::packed]] {
+        uint16_t limit;
+        uint64_t base;
+    } pointer;
+    asm volatile("sgdt %0" : "=m"(pointer));
+    auto* const table = static_cast<uint64_t*>(page());
+    EXPECT_EQUAL(map_read_only(table), 0);
+    EXPECT_EQUAL(set_ldt(reinterpret_cast<uint64_t>(table), 512), 0);
+    for (unsigned n = 0; n < 32; ++n) {
+        auto* const place = reinterpret_cast<uint64_t volatile*>(pointer.base + n * page_size);
+        for (Fault const fault : {attempt([=] { (void)*place; }), attempt([=] { *place = 0; })}) {
+            EXPECT_EQUAL(fault.vector, 14);
+            EXPECT_EQUAL(fault.address, reinterpret_cast<uint64_t>(place));
+        }
+    }
+    EXPECT_EQUAL(set_ldt(0, 0), 0);
+    EXPECT_EQUAL(map_writable(table), 0);
 }
 
 /// The first look at an LDT may be the hypervisor's own.
@@ -266,6 +321,8 @@ constexpr Case cases[] = {
     {"descriptors_where_there_are_none", "XSA-109", descriptors_where_there_are_none},
     {"local_tables_at_bad_addresses", "XSA-298", local_tables_at_bad_addresses},
     {"local_tables_over_page_borders", "XSA-298", local_tables_over_page_borders},
+    {"local_tables_in_pages_that_are_not_there", "", local_tables_in_pages_that_are_not_there},
+    {"windows_of_descriptors", "", windows_of_descriptors},
     {"local_tables_first_used_by_the_hypervisor", "XSA-191",
      local_tables_first_used_by_the_hypervisor},
     {"tables_that_change_under_their_users", "XSA-401", tables_that_change_under_their_users},
