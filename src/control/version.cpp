@@ -39,6 +39,16 @@ template <size_t Size>
     return 0;
 }
 
+[[gnu::noinline]] Result<int64_t> guest_handle(Context const& c, uint64_t argument) {
+    struct Handle {
+        uint8_t bytes[16];
+    };
+    Handle handle;
+    memcpy(handle.bytes, c.domain.settings.handle, sizeof handle.bytes);
+    TRY(GuestPointer<Handle>{argument}.write(handle));
+    return 0;
+}
+
 [[gnu::noinline]] Result<int64_t> features(Context& c, uint64_t argument) {
     GuestPointer<abi::FeatureInfo> const pointer{argument};
     abi::FeatureInfo info = TRY(pointer.read());
@@ -80,15 +90,8 @@ Result<int64_t> do_xen_version(Context& c, uint32_t command, uint64_t argument) 
         return features(c, argument);
     case VersionOperation::page_size:
         return static_cast<int64_t>(page_size);
-    case VersionOperation::guest_handle: {
-        struct Handle {
-            uint8_t bytes[16];
-        };
-        Handle handle;
-        memcpy(handle.bytes, c.domain.settings.handle, sizeof handle.bytes);
-        TRY(GuestPointer<Handle>{argument}.write(handle));
-        return 0;
-    }
+    case VersionOperation::guest_handle:
+        return guest_handle(c, argument);
     case VersionOperation::command_line:
         return give_text<1024>(argument, c.domain.privileged ? facts.command_line
                                                              : std::string_view{"<denied>"});
