@@ -202,7 +202,7 @@ int main(int count, char **arguments) {
     measure("signal", signal_oneself, 500, 1);
     measure("pipe, there and back", ping, 500, 1);
     measure("nanosleep of 1 us", sleep_shortly, 50, 1);
-    measure("fork and exit", fork_and_exit, 50, 1);
-    measure("fork and exec", fork_and_execute, 50, 1);
+    measure("fork and exit", fork_and_exit, 200, 1);
+    measure("fork and exec", fork_and_execute, 200, 1);
     end();
 }

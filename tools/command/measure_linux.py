@@ -31,13 +31,13 @@ tsc_mode = "native"
 
 def native(folder):
     """Linux without a hypervisor."""
-    return ["-m", str(LINUX), "-kernel", DOM0 + "/vmlinuz", "-append", "console=ttyS0 quiet rdinit=/work", "-initrd", folder + "/ramdisk"]
+    return ["-m", str(LINUX), "-kernel", DOM0 + "/vmlinuz", "-append", "console=ttyS0 quiet norandmaps rdinit=/work", "-initrd", folder + "/ramdisk"]
 
 
 def on(image, cpus=1, words=""):
     def arguments(folder):
         return ["-m", str(MEMORY), "-smp", str(cpus), "-kernel", image, "-append", f"dom0_mem={LINUX}M console=com1 com1=115200,8n1",
-                "-initrd", f"{DOM0}/vmlinux console=hvc0 quiet rdinit=/work{words},{folder}/ramdisk"]
+                "-initrd", f"{DOM0}/vmlinux console=hvc0 quiet norandmaps rdinit=/work{words},{folder}/ramdisk"]
     return arguments
 
 
@@ -72,7 +72,7 @@ def count(name, arguments, folder):
 
 def count_in_guest(dom0, vcpus, words=""):
     """What it says as the first program of a guest. Domain 0 looks at its console now and then, and sleeps."""
-    extra = f"console=hvc0 quiet rdinit=/work{words}"
+    extra = f"console=hvc0 quiet norandmaps rdinit=/work{words}"
     dom0.check(f"cat >/tmp/work.cfg <<'END'\n{GUEST}vcpus = {vcpus}\nextra = \"{extra}\"\nEND\nxl create -p /tmp/work.cfg", timeout=300)
     toolstack.listen(dom0, "work")
     said = toolstack.heard(dom0, "work", "WORK done", seconds=600, since="^", look_every=5)

@@ -108,9 +108,11 @@ void large_pages_by_every_route() {
 void bits_that_must_be_zero() {
     void* const data = page();
     uint64_t const at = entry_address(data, 1);
-    for (unsigned bit = 52; bit < 59; ++bit)
-        EXPECT(mmu_update(at, entry(mfn_of(data), all_rights) | uint64_t{1} << bit) < 0 ||
-               !on_hearth());
+    for (unsigned level = 2; level < 5; ++level) {
+        uint64_t const above = entry_address(data, level);
+        for (unsigned const bit : {3u, 4u, 7u, 8u})
+            EXPECT(mmu_update(above, read_entry(above) | uint64_t{1} << bit) < 0);
+    }
     // Beyond all memory, and with every bit of an address.
     for (uint64_t const frame : {uint64_t{1} << 28, uint64_t{1} << 36, (uint64_t{1} << 40) - 1}) {
         EXPECT(mmu_update(at, entry(frame, all_rights)) < 0);
