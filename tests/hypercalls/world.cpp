@@ -490,8 +490,12 @@ void World::call(Member& member, pv::PvVcpu& v) {
     doing_ = line;
     Tally& tally = tallies()[drawn.operation->name];
     ++tally.asked;
-    // Whose end is the machine's must not end, and could on its way back.
-    v.domain.hardware = member.toolstack;
+    // Whose end is the machine's must not end: it could when its last vCPU goes down, and on its
+    // way back.
+    auto const number = static_cast<abi::Hypercall>(drawn.number);
+    bool const takes_down =
+        number == abi::Hypercall::vcpu_op || number == abi::Hypercall::multicall;
+    v.domain.hardware = member.toolstack && !takes_down;
     system_call(v);
     v.domain.hardware = false;
     if (static_cast<int64_t>(r.rax) >= 0)
