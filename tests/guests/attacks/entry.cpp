@@ -180,7 +180,7 @@ void iret_to_selectors_of_ring_0() {
     // The failsafe callback hears which selectors there are, so that a kernel can tell whose fault
     // it was.
     asm volatile("mov %0, %%ds; mov %0, %%es" : : "r"(0xe02b));
-    if (attempt([] { iret_to(virt_base + 0x100000, 0x1230, 0x202, 0xe02b); }).vector ==
+    if (attempt([] { iret_to(virt_base + 0x100000, 0xe008, 0x202, 0xe02b); }).vector ==
         by_failsafe) {
         EXPECT_EQUAL(failsafe_selectors[0], 0xe02b);
         EXPECT_EQUAL(failsafe_selectors[1], 0xe02b);
