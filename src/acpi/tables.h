@@ -98,6 +98,10 @@ struct RegisterAddress {
     uint64_t address = 0;
 
     [[nodiscard]] bool present() const { return address != 0; }
+    /// 0: it is none.
+    [[nodiscard]] uint16_t port() const {
+        return space == Space::ports ? static_cast<uint16_t>(address) : uint16_t{0};
+    }
 };
 
 /// The fixed ACPI description table (5.2.9).

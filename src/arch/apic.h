@@ -23,6 +23,8 @@ bool apic_setup(void* registers, bool allow_x2apic);
 /// `takes_nmi_line`: whether the chipset's NMIs are this CPU's.
 void apic_initialise_cpu(bool takes_nmi_line);
 uint32_t apic_id();
+/// Whether interrupts can be sent to that one, in the mode that the APICs are in.
+bool apic_can_reach(uint32_t id);
 void apic_send(uint32_t target, uint8_t vector);
 void apic_send_init(uint32_t target);
 void apic_send_startup(uint32_t target, uint8_t page);

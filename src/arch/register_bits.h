@@ -12,6 +12,7 @@ namespace msr {
 inline constexpr uint32_t apic_base = 0x1b;
 inline constexpr uint32_t spec_ctrl = 0x48;
 inline constexpr uint32_t pred_cmd = 0x49;
+inline constexpr uint32_t amd_de_cfg = 0xc0011029;
 inline constexpr uint32_t arch_capabilities = 0x10a;
 inline constexpr uint32_t tsc_deadline = 0x6e0;
 inline constexpr uint32_t pat = 0x277;

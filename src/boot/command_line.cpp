@@ -446,12 +446,15 @@ constexpr OptionRow table[] = {
      .parse = set_watchdog},
     {.name = "watchdog_timeout",
      .form = "SECONDS",
-     .help = "How long a CPU may hang; turns the watchdog on",
+     .help = "How long a CPU may hang; turns the watchdog on, 0 turns it off",
      .parse =
          [](O& o, T v) {
-             auto wrong = set(o.watchdog_timeout, v, 1, 3600);
+             uint32_t seconds = 0;
+             auto const wrong = set(seconds, v, 0, 3600);
              if (wrong.empty())
-                 o.watchdog = true;
+                 o.watchdog = seconds != 0;
+             if (seconds != 0)
+                 o.watchdog_timeout = seconds;
              return wrong;
          }},
     {.name = "nmi",

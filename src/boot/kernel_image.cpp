@@ -178,6 +178,11 @@ BootResult<> read_notes(KernelImage& kernel, ElfFile const& elf) {
             return BootError{"not a PV kernel: it has an entry point for PVH only"};
         kernel.entry = elf.entry();
     }
+    // Not writable_page_tables, which PV kernels ask for who can do without.
+    constexpr uint64_t none_of_pv =
+        feature::auto_translated_physmap | feature::supervisor_mode_kernel;
+    if (kernel.required_features & none_of_pv)
+        return BootError{"not a PV kernel: it requires translated memory or ring 0"};
     if (!kernel.xen_version.empty() && kernel.xen_version != "xen-3.0")
         return BootError{"the kernel is made for another version of the PV interface"};
     return {};

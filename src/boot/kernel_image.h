@@ -34,6 +34,7 @@ BootResult<Bytes> unpack_kernel(PackedKernel const& kernel, std::span<std::byte>
 namespace feature {
 inline constexpr uint64_t writable_page_tables = 1u << 0;
 inline constexpr uint64_t auto_translated_physmap = 1u << 2;
+inline constexpr uint64_t supervisor_mode_kernel = 1u << 3;
 inline constexpr uint64_t dom0 = 1u << 11;
 } // namespace feature
 

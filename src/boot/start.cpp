@@ -111,6 +111,18 @@ void open_console(Options const& o) {
     set_nmi_action(o.nmi);
 }
 
+/// What the loader gave and there was no room for.
+void report_losses() {
+    if (boot_info.command_line.truncated())
+        log_warning("command line: too long; its end is lost");
+    for (BootModule const& module : boot_info.modules())
+        if (module.command_line.truncated())
+            log_warning("command line of a module: too long; its end is lost");
+    if (boot_info.modules_dropped != 0)
+        log_warning("{} of the boot loader's modules are too many, and ignored",
+                    boot_info.modules_dropped);
+}
+
 Told listen_to_loader(uint32_t magic, uint32_t information) {
     LowMemory memory;
     BootResult<> read = BootError{"started by neither multiboot nor multiboot2"};
@@ -127,6 +139,7 @@ Told listen_to_loader(uint32_t magic, uint32_t information) {
     (void)parse_command_line(boot_info.command_line.view(), loud);
     if (!read)
         stop(read.error().reason);
+    report_losses();
     return {options};
 }
 
@@ -375,8 +388,12 @@ ReferenceCounter find_counter(ClockChoice choice) {
     case ClockChoice::tsc:
         return tsc_counter();
     case ClockChoice::pit:
+        if (ReferenceCounter const timer = pit_counter(); counts(timer))
+            return timer;
+        log_warning("time: the interval timer (8254) does not count");
+        return {};
     case ClockChoice::automatic:
-        return pit_counter();
+        break;
     }
     return {};
 }
@@ -387,10 +404,11 @@ ReferenceCounter choose_reference(ClockChoice wanted) {
             return counter;
         log_warning("time: no such clock as clocksource= names; another one is taken");
     }
-    for (ClockChoice const choice : {ClockChoice::hpet, ClockChoice::acpi})
+    for (ClockChoice const choice :
+         {ClockChoice::hpet, ClockChoice::acpi, ClockChoice::pit, ClockChoice::tsc})
         if (ReferenceCounter const counter = find_counter(choice); counter.read)
             return counter;
-    return pit_counter();
+    stop("no clock to measure the processor's by: neither HPET, ACPI timer nor 8254 counts");
 }
 
 TimeReady take_time(Options const& options, InterruptsReady) {
@@ -462,6 +480,10 @@ CpusReady take_cpus(Told const& told, MemoryReady memory, TimeReady const&) {
         }
         if (!cpu.enabled || count == most)
             continue;
+        if (!arch::apic_can_reach(cpu.id)) {
+            log_warning("CPU with APIC id {} needs x2APIC mode: going on without it", cpu.id);
+            continue;
+        }
         if (!start_cpu(count, cpu.id, cpu.processor_uid, other_cpu_main)) {
             // Should it answer later, it must not meet another on its stack.
             log_warning(
@@ -499,10 +521,10 @@ uint64_t initial_pages(Options const& o, uint64_t& maximum) {
     uint64_t const kept_back = std::min(total / 16, 128_MiB);
     uint64_t bytes =
         o.dom0_mem ? o.dom0_mem->resolve(total) : available - std::min(kept_back, available);
-    if (o.dom0_mem_max)
-        bytes = std::min(bytes, o.dom0_mem_max->resolve(total));
     if (o.dom0_mem_min)
         bytes = std::max(bytes, o.dom0_mem_min->resolve(total));
+    if (o.dom0_mem_max)
+        bytes = std::min(bytes, o.dom0_mem_max->resolve(total));
     maximum = (o.dom0_mem_max ? o.dom0_mem_max->resolve(total) : bytes) >> page_shift;
     return bytes >> page_shift;
 }
@@ -547,6 +569,11 @@ void hand_over_devices(Told const& told) {
         keep_port(told.options.com2);
 }
 
+void serve_console(void*, unsigned irq) {
+    console_service();
+    irq_end(irq);
+}
+
 /// For serial ports that have no interrupt: looks for keys every 10 ms.
 void poll_console() {
     constexpr uint64_t period = 10'000'000;
@@ -573,7 +600,7 @@ void connect_console(Domain& domain0, bool synchronous) {
             continue;
         }
         unsigned const gsi = gsi_of_isa(lines[i]);
-        if (!irq_bind(gsi, [](void*, unsigned) { console_service(); }, nullptr)) {
+        if (!irq_bind(gsi, serve_console, nullptr)) {
             log_warning("console: no interrupt for the serial port's line {}: polling", gsi);
             poll = true;
         }
@@ -588,13 +615,16 @@ void connect_console(Domain& domain0, bool synchronous) {
 void settle_time(TimeReady const& time, Domain& domain0) {
     Frequencies const f = time.calibration.finish();
     clock_refine(f.tsc_hertz);
+    if (!has_tsc_deadline())
+        timers_initialise(f.apic_hertz);
     wall_clock_from_rtc();
     update_wall_clock(domain0);
     for (unsigned i = 0; i < domain0.vcpu_count; ++i)
         update_time_info(*domain0.vcpus[i]);
-    log_info("time: TSC {} kHz, by a {} kHz counter; timer by {}", f.tsc_hertz / 1000,
+    log_info("time: TSC {} kHz, by a {} kHz counter; timer by {}, {} kHz", f.tsc_hertz / 1000,
              time.calibration.reference_hertz() / 1000,
-             has_tsc_deadline() ? "TSC deadline" : "APIC");
+             has_tsc_deadline() ? "TSC deadline" : "APIC",
+             (has_tsc_deadline() ? f.tsc_hertz : f.apic_hertz) / 1000);
 }
 
 void report_nmis(Domain& domain0) {
@@ -617,19 +647,21 @@ void start_watchdog(uint32_t seconds) {
 void let_run(Domain& domain0, Options const& options) {
     acpi::FixedHardware const& fixed = acpi_tables.fixed;
     set_machine_facts({.command_line = boot_info.command_line.view(),
-                       .pm1a_control = static_cast<uint16_t>(fixed.pm1a_control.address),
-                       .pm1b_control = static_cast<uint16_t>(fixed.pm1b_control.address),
-                       .cpu_count = online_cpus().count()});
-    if (options.dom0_vcpus_pin)
-        for (unsigned i = 0; i < domain0.vcpu_count; ++i)
-            domain0.vcpus[i]->hard_affinity = CpuMask::of(i % online_cpus().count());
+                       .pm1a_control = fixed.pm1a_control.port(),
+                       .pm1b_control = fixed.pm1b_control.port(),
+                       .cpu_count = online_cpus().count(),
+                       .has_io_apics = acpi_tables.io_apics.size() != 0});
     cpu_pools_initialise(options.sched_ratelimit_us);
-    for (unsigned i = 0; i < domain0.vcpu_count; ++i)
+    if (!join_cpu_pool(domain0, 0))
+        panic("no CPU for Domain 0");
+    for (unsigned i = 0; options.dom0_vcpus_pin && i < domain0.vcpu_count; ++i) {
+        domain0.vcpus[i]->hard_affinity = CpuMask::of(i % online_cpus().count());
         place(*domain0.vcpus[i]);
+    }
     Vcpu& first = *domain0.vcpus[0];
     first.online.store(true);
     console_move_vga(nullptr); // the screen is Domain 0's now
-    first.periodic.set(now_ns() + first.period);
+    run_periodic_timer(first);
     report_nmis(domain0);
     if (options.watchdog)
         start_watchdog(options.watchdog_timeout);

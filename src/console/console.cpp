@@ -5,6 +5,7 @@
 #include "console/vga.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hearth {
 namespace {
@@ -123,7 +124,16 @@ void put_log_line(std::string_view text, uint64_t now) {
     }
 }
 
-/// One typed byte: true if Domain 0 has something new to read.
+/// False: there is no room.
+bool queue_input(char c) {
+    if (state.input_used == input_size)
+        return false;
+    state.input[(state.input_head + state.input_used++) % input_size] = c;
+    return true;
+}
+
+/// One typed byte: true if Domain 0 has something new to read. An escape key is held back until it
+/// is known whom it is for.
 bool accept(char c) {
     if (c == escape_key) {
         if (++state.escapes < escapes_to_switch)
@@ -136,11 +146,12 @@ bool accept(char c) {
                 : "\n(HEARTH) keys go to Domain 0 now\n");
         return false;
     }
-    state.escapes = 0;
-    if (state.to_hearth || state.input_used == input_size)
+    unsigned const held_back = std::exchange(state.escapes, 0);
+    if (state.to_hearth)
         return false;
-    state.input[(state.input_head + state.input_used++) % input_size] = c;
-    return true;
+    for (unsigned i = 0; i < held_back; ++i)
+        queue_input(escape_key);
+    return queue_input(c);
 }
 
 } // namespace

@@ -11,7 +11,7 @@ constexpr uint16_t data = 0, interrupt_enable = 1, fifo_control = 2, line_contro
                    modem_control = 4, line_status = 5, scratch = 7;
 constexpr uint8_t status_data_ready = 0x01, status_transmit_empty = 0x20;
 constexpr uint8_t interrupt_on_data = 0x01, interrupt_on_room = 0x02;
-constexpr size_t fifo_size = 16;
+constexpr uint8_t fifo_works = 0xc0; // both bits, in what is read where its control is written
 } // namespace
 
 bool Uart::initialise(UartSettings const& settings) {
@@ -29,7 +29,9 @@ bool Uart::initialise(UartSettings const& settings) {
         arch::out8(port + interrupt_enable, static_cast<uint8_t>(divisor >> 8));
     }
     arch::out8(port + line_control, settings.line_control);
-    arch::out8(port + fifo_control, 0x07);  // on, both cleared, interrupt at one byte
+    arch::out8(port + fifo_control, 0x07); // on, both cleared, interrupt at one byte
+    bool const has_fifo = (arch::in8(port + fifo_control) & fifo_works) == fifo_works;
+    room_ = has_fifo ? 16 : 1;
     arch::out8(port + modem_control, 0x0b); // DTR, RTS, OUT2: interrupts reach the controller
     return true;
 }
@@ -60,7 +62,7 @@ size_t Uart::offer(std::string_view text) {
         return text.size();
     if (!(arch::in8(settings_.port + line_status) & status_transmit_empty))
         return 0;
-    size_t const count = std::min(text.size(), fifo_size);
+    size_t const count = std::min<size_t>(text.size(), room_);
     for (char c : text.substr(0, count))
         arch::out8(settings_.port + data, static_cast<uint8_t>(c));
     return count;

@@ -19,6 +19,7 @@ class Uart {
     UartSettings settings_{};
     bool present_ = false;
     bool stopped_ = false; // it did not answer when it was last waited for
+    uint8_t room_ = 1;     // bytes that it takes when it has none
 
     void wait_for_room();
 

@@ -2,17 +2,18 @@
 #pragma once
 
 #include "domain/domain.h"
+#include "memory/allocator.h"
 
 namespace hearth {
 
 /// Keeps as much free as the domain lacks to have `pages`; replaces its last claim. nomem: there is
 /// not so much that nobody claims.
 Result<> stake_claim(Domain& domain, uint64_t pages);
-/// The domain got pages, or (all of it) goes: so much less is kept.
-void use_claim(Domain& domain, uint64_t pages);
+/// Nothing is kept for it any more.
+void forget_claim(Domain& domain);
 /// What is kept free for all domains together.
 uint64_t claimed_pages();
-/// Whether the domain may take so many pages and others' claims still hold.
-bool leaves_room_for_claims(Domain& domain, uint64_t pages);
+/// As allocate_frames(); what is kept for others stays, what is kept for the domain is used first.
+Result<Mfn> allocate_beside_claims(Domain& domain, unsigned order, Mfn end = any_frame);
 
 } // namespace hearth

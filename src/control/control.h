@@ -17,6 +17,7 @@ Result<int64_t> do_vcpu_op(Context& context, uint32_t command, uint32_t vcpu, ui
 Result<int64_t> do_console_io(Context& context, uint32_t command, uint32_t count, uint64_t buffer);
 Result<int64_t> do_physdev_op(Context& context, uint32_t command, uint64_t argument);
 Result<int64_t> do_platform_op(Context& context, uint64_t argument);
+Result<int64_t> do_mca(Context& context, uint64_t argument);
 Result<int64_t> do_domctl(Context& context, uint64_t argument);
 Result<int64_t> do_sysctl(Context& context, uint64_t argument);
 
@@ -29,6 +30,7 @@ struct MachineFacts {
     std::string_view command_line;
     uint16_t pm1a_control = 0, pm1b_control = 0;
     unsigned cpu_count = 0;
+    bool has_io_apics = false;
 };
 void set_machine_facts(MachineFacts const& facts);
 MachineFacts const& machine_facts();

@@ -11,10 +11,11 @@ namespace hearth {
 namespace {
 
 struct Pool {
-    static constexpr uint32_t unused = ~0u;
+    static constexpr uint32_t unused = Domain::no_cpu_pool;
     std::atomic<uint32_t> id{unused};
     std::atomic<uint64_t> cpus{0};
-    uint32_t rate_limit = 0; // us
+    std::atomic<uint32_t> domain_count{0}; // while they are not 0, it stays what it is
+    uint32_t rate_limit = 0;               // us
 
     [[nodiscard]] CpuMask mask() const { return {cpus.load()}; }
 };
@@ -40,7 +41,7 @@ CpuMask free_cpus() {
     return {online_cpus().bits & ~taken};
 }
 
-/// Calls `function` for each domain of a pool that is not about to end, its `control` held.
+/// Calls `function` for each domain of a pool, its `control` held.
 template <class Function>
 void for_each_domain(uint32_t pool, Function&& function) {
     for (DomainId id = 0; id < max_domains; ++id) {
@@ -49,18 +50,9 @@ void for_each_domain(uint32_t pool, Function&& function) {
         if (!d || (*d)->cpu_pool.load() != pool)
             continue;
         MutexGuard guard{(*d)->control};
-        if ((*d)->cpu_pool.load() == pool && !(*d)->dying.load())
+        if ((*d)->cpu_pool.load() == pool)
             function(**d);
     }
-}
-
-uint32_t count_domains(uint32_t pool) {
-    uint32_t count = 0;
-    for (DomainId id = 0; id < max_domains; ++id)
-        if (auto const d = DomainRef::find(id);
-            d && (*d)->cpu_pool.load() == pool && !(*d)->dying.load())
-            ++count;
-    return count;
 }
 
 /// Microseconds.
@@ -88,7 +80,7 @@ Result<> create(abi::SysctlCpuPoolOp& request) {
 
 Result<> destroy(Pool& pool) {
     uint32_t const id = pool.id.load();
-    if (id == 0 || pool.cpus.load() != 0 || count_domains(id) != 0)
+    if (id == 0 || pool.cpus.load() != 0 || pool.domain_count.load() != 0)
         return Errno::busy;
     pool.id.store(Pool::unused);
     return {};
@@ -105,7 +97,7 @@ Result<> describe(abi::SysctlCpuPoolOp& request) {
         return Errno::noent;
     request.pool = found->id.load();
     request.scheduler = abi::scheduler_credit2;
-    request.domain_count = count_domains(request.pool);
+    request.domain_count = found->domain_count.load();
     return write_cpus({request.cpus, request.cpus_bit_count, 0}, found->mask());
 }
 
@@ -142,7 +134,7 @@ Result<> remove_cpu(Pool& pool, uint32_t cpu) {
         return Errno::addrnotavail;
     if (id == 0 && cpu == 0) // Domain 0 keeps one, and that takes the devices' interrupts
         return Errno::inval;
-    if (cpus == CpuMask::of(cpu) && count_domains(id) != 0)
+    if (cpus == CpuMask::of(cpu) && pool.domain_count.load() != 0)
         return Errno::busy;
     CpuMask const left = cpus.without(cpu);
     pool.cpus.store(left.bits);
@@ -157,17 +149,23 @@ Result<> remove_cpu(Pool& pool, uint32_t cpu) {
     return {};
 }
 
-/// Where its vCPUs could run before says nothing about the new pool.
-void enter(Domain& d, Pool const& pool) {
-    d.cpu_pool.store(pool.id.load());
+/// To another pool, or null: out of all. `control` is held, and `changing` unless it is null.
+void change_pool(Domain& d, Pool* pool) {
+    Pool* const left = find_pool(d.cpu_pool.load());
+    if (pool)
+        pool->domain_count.fetch_add(1);
+    d.cpu_pool.store(pool ? pool->id.load() : Domain::no_cpu_pool);
+    // Where its vCPUs could run before says nothing about the new pool.
     for (Vcpu* const v : std::span{d.vcpus, d.vcpu_count}) {
         v->hard_affinity = any_cpu;
         set_preferred_cpus(*v, any_cpu);
         place(*v);
     }
+    if (left) // no vCPU is on its CPUs any more
+        left->domain_count.fetch_sub(1);
 }
 
-Result<> move_domain(Context& c, Pool const& pool, DomainId id) {
+Result<> move_domain(Context& c, Pool& pool, DomainId id) {
     DomainRef const d = TRY(DomainRef::find(id));
     if (&*d == &c.domain || d->hardware)
         return Errno::perm;
@@ -177,7 +175,7 @@ Result<> move_domain(Context& c, Pool const& pool, DomainId id) {
     if (d->dying.load())
         return Errno::srch;
     if (d->cpu_pool.load() != pool.id.load())
-        enter(*d, pool);
+        change_pool(*d, &pool);
     return {};
 }
 
@@ -205,10 +203,12 @@ void cpu_pools_initialise(uint32_t rate_limit) {
     limit_rate(pools[0], rate_limit);
 }
 
-CpuMask pool_cpus(Domain const& domain) {
-    Pool const* const pool = find_pool(domain.cpu_pool.load());
-    return pool ? pool->mask() : pools[0].mask();
+uint32_t pool_number(Domain const& domain) {
+    uint32_t const pool = domain.cpu_pool.load();
+    return pool == Domain::no_cpu_pool ? 0 : pool;
 }
+
+CpuMask pool_cpus(Domain const& domain) { return find_pool(pool_number(domain))->mask(); }
 
 void place(Vcpu& vcpu) {
     CpuMask const pool = pool_cpus(vcpu.domain);
@@ -218,16 +218,19 @@ void place(Vcpu& vcpu) {
 
 Result<> join_cpu_pool(Domain& domain, uint32_t id) {
     MutexGuard guard{changing};
-    Pool const* const pool = find_pool(id == abi::cpu_pool_any ? 0 : id);
+    Pool* const pool = find_pool(id == abi::cpu_pool_any ? 0 : id);
     if (!pool)
         return Errno::srch;
     if (pool->cpus.load() == 0)
         return Errno::nodev;
-    enter(domain, *pool);
+    MutexGuard control{domain.control};
+    if (domain.dying.load())
+        return Errno::srch;
+    change_pool(domain, pool);
     return {};
 }
 
-void leave_cpu_pool(Domain& domain) { enter(domain, pools[0]); }
+void leave_cpu_pool(Domain& domain) { change_pool(domain, nullptr); }
 
 Result<> operate_cpu_pools(Context& c, abi::SysctlCpuPoolOp& request) {
     MutexGuard guard{changing};

@@ -7,6 +7,7 @@
 #include "cpu/crash.h"
 #include "domain/domain.h"
 #include "event/event.h"
+#include "grant/grant.h"
 #include "memory/allocator.h"
 #include "memory/stacks.h"
 #include "time/clock.h"
@@ -52,6 +53,9 @@ void events() {
         print_events(d, let_others_in);
     });
 }
+void grants() {
+    each_domain([](Domain& d) { print_grants(d, let_others_in); });
+}
 void memory() {
     log_info("memory: {} of {} frames free, {} for small objects, {} of which are in use",
              free_frame_count(), total_frame_count(), object_frame_count(), object_count());
@@ -61,8 +65,7 @@ void domains() {
         d.pages.with([&](PageList& list) {
             log_info("domain {}: {} of {} pages, {} shared, {} references, {} pauses{}{}", d.id,
                      list.count, list.maximum, list.shared, d.references.load(), d.pauses.load(),
-                     d.dying.load() ? ", dying" : "",
-                     d.shutdown.load() != ShutdownState::running ? ", shut down" : "");
+                     d.dying.load() ? ", dying" : "", d.is_shut_down() ? ", shut down" : "");
         });
         each_vcpu(d, [&](Vcpu& v) {
             RunTimes const t = v.times();
@@ -98,6 +101,7 @@ constexpr Key keys[] = {
     {'R', "reboot the machine", reboot},
     {'d', "registers of all vCPUs", registers},
     {'e', "event channels", events},
+    {'g', "grants", grants},
     {'m', "memory", memory},
     {'q', "domains and their vCPUs", domains},
     {'r', "what each CPU runs", running},

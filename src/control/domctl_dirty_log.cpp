@@ -44,7 +44,8 @@ Result<> copy_bits(abi::DomctlShadowOp const& request, Function word_of) {
     return {};
 }
 
-/// Copies the bits out and forgets them. On an error all that might have been among them are set.
+/// Copies the bits out that are asked for and forgets all. On an error all that might have been
+/// among them are set.
 Result<> take_bits(DirtyLog& log, abi::DomctlShadowOp const& request) {
     uint64_t taken = 0;
     auto const copied = copy_bits(request, [&](uint64_t index) {
@@ -53,6 +54,10 @@ Result<> take_bits(DirtyLog& log, abi::DomctlShadowOp const& request) {
     });
     if (!copied)
         log.set_all(taken);
+    for (; copied && taken < log.words(); ++taken) {
+        (void)log.take(taken);
+        preempt_point_each(64, taken);
+    }
     return copied;
 }
 
@@ -62,15 +67,21 @@ Result<Answer> report(Domain& d, abi::Domctl& op, bool clean) {
     DirtyLog* const log = d.dirty_log.load();
     if (!log)
         return Errno::inval;
+    // Who saves it takes this for the last that it has written: what its vCPUs had under way when
+    // it shut down is over first.
+    if (d.is_shut_down()) {
+        pause_domain(d);
+        unpause_domain(d);
+    }
     auto request = body_of<abi::DomctlShadowOp>(op);
     request.faults = log->faults.load();
-    request.dirty = log->noted.load();
+    // One that is noted is counted a moment later, and may have been taken before.
+    request.dirty = static_cast<uint32_t>(std::max(static_cast<int32_t>(log->noted.load()), 0));
     if (clean) {
         auto const taken = take_bits(*log, request);
         watch_writes_anew(d);
         TRY(taken);
         log->faults.fetch_sub(request.faults);
-        log->noted.fetch_sub(request.dirty);
         log_debug("domain {}: {} frames written to, {} faults for that", d.id, request.dirty,
                   request.faults);
     } else {

@@ -94,11 +94,11 @@ Result<Answer> unpause_by_toolstack(Context& c, Domain& d) {
 }
 
 Result<Answer> resume_domain(Domain& d) {
-    if (d.shutdown.load() == ShutdownState::running)
+    if (!d.is_shut_down())
         return Answer::none;
     pause_domain(d);
     d.latched_shutdown_code.store(no_shutdown_code);
-    d.shutdown.store(ShutdownState::running);
+    d.shutdown.store(not_shut_down);
     unpause_domain(d);
     return Answer::none;
 }
@@ -195,15 +195,16 @@ abi::DomctlInfo describe_domain(Domain& d) {
         running |= times.state == RunState::running;
         all_blocked &= times.state == RunState::blocked;
     }
-    bool const shut_down = d.shutdown.load() != ShutdownState::running;
-    info.flags =
-        (d.dying.load() ? abi::info::dying : 0) |
-        (shut_down ? abi::info::shut_down | d.shutdown_reason << abi::info::shutdown_reason_shift
-                   : 0) |
-        (d.toolstack_pauses != 0 ? abi::info::paused : 0) |
-        (all_blocked && online != 0 ? abi::info::blocked : 0) | (running ? abi::info::running : 0) |
-        (d.settings.debugging ? abi::info::debugged : 0) |
-        (d.settings.flags & abi::create_xenstore ? abi::info::xenstore : 0);
+    uint32_t const shutdown = d.shutdown.load();
+    info.flags = (d.dying.load() ? abi::info::dying : 0) |
+                 (shutdown != not_shut_down
+                      ? abi::info::shut_down | shutdown << abi::info::shutdown_reason_shift
+                      : 0) |
+                 (d.toolstack_pauses != 0 ? abi::info::paused : 0) |
+                 (all_blocked && online != 0 ? abi::info::blocked : 0) |
+                 (running ? abi::info::running : 0) |
+                 (d.settings.debugging ? abi::info::debugged : 0) |
+                 (d.settings.flags & abi::create_xenstore ? abi::info::xenstore : 0);
     d.pages.with([&](PageList& list) {
         info.total_pages = list.count;
         info.max_pages = list.maximum;
@@ -213,7 +214,7 @@ abi::DomctlInfo describe_domain(Domain& d) {
     info.cpu_time = cpu_time;
     info.online_vcpus = online;
     info.max_vcpu_id = d.vcpu_count != 0 ? d.vcpu_count - 1 : abi::info::no_vcpus;
-    info.cpu_pool = d.cpu_pool.load();
+    info.cpu_pool = pool_number(d);
     info.security_id = d.settings.security_id;
     memcpy(info.handle, d.settings.handle, sizeof info.handle);
     info.arch.emulation_flags = d.settings.emulation_flags;

@@ -220,7 +220,7 @@ Result<Answer> get_extended_state(Context& c, Domain& d, abi::Domctl& op) {
     if (request.size < size || request.features != state.features)
         return Errno::inval;
     Pause pause{d};
-    ExtendedStateHeader const header{state.xcr0, state.features};
+    ExtendedStateHeader const header{extended_state(v).xcr0, state.features};
     TRY(copy_to_guest(GuestAddress{request.buffer}, &header, sizeof header));
     TRY(copy_to_guest(GuestAddress{request.buffer} + sizeof header, state.area.data(),
                       state.area.size()));

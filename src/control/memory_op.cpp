@@ -2,6 +2,7 @@
 #include "base/bits.h"
 #include "control/claims.h"
 #include "control/control.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_page.h"
 #include "memory/allocator.h"
@@ -25,24 +26,12 @@ bool extent_allowed(Domain const& d, unsigned order) {
     return order <= (d.hardware ? largest_hardware_extent : largest_extent);
 }
 
-/// Frames that a device of as many address bits as the flags say can reach; nomem when there are
-/// none such.
-Result<Mfn> allocate_reachable(unsigned order, uint32_t flags) {
+/// The end of the frames that a device of as many address bits as the flags say can reach.
+Mfn end_of_reach(uint32_t flags) {
     uint32_t const address_bits = flags & 0xff;
-    if (address_bits == 0 || address_bits >= 64)
-        return allocate_frames(order);
-    auto const reachable = [&](Mfn first) {
-        return (address_of(first).raw() + (page_size << order) - 1) >> address_bits == 0;
-    };
-    for (Zone const zone : {Zone::any, Zone::below_4g}) {
-        if (zone == Zone::any && address_bits <= 32)
-            continue;
-        Mfn const first = TRY(allocate_frames(order, zone));
-        if (reachable(first))
-            return first;
-        free_frames(first, order);
-    }
-    return Errno::nomem;
+    return address_bits == 0 || address_bits >= 64
+               ? any_frame
+               : frame_of(PhysicalAddress{uint64_t{1} << address_bits});
 }
 
 /// A frame to scrub or to free takes some 700 instructions.
@@ -59,8 +48,7 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     });
     if (!fits)
         return Errno::nomem;
-    auto const first = leaves_room_for_claims(d, count) ? allocate_reachable(order, flags)
-                                                        : Result<Mfn>{Errno::nomem};
+    auto const first = allocate_beside_claims(d, order, end_of_reach(flags));
     for (uint64_t i = 0; first && i < count; ++i) {
         zero_page(*first + i);
         set_m2p(*first + i, gfn == invalid_m2p_entry ? gfn : gfn + i);
@@ -69,8 +57,6 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     if (first)
         give_frames_to(d, *first, count);
     d.pages.with([&](PageList& list) { list.claimed -= count; });
-    if (first)
-        use_claim(d, count);
     return first;
 }
 
@@ -120,26 +106,26 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
     return done;
 }
 
-/// Whether nothing but its owner's reference holds a frame. inval: in use.
-Result<> check_unused(Domain& d, Mfn mfn) {
-    PageRef const page = TRY(PageRef::get(mfn, d.id));
-    Page const& entry = page_at(mfn);
-    // Ours and the owner's.
-    if (entry.references.load(std::memory_order_acquire) != (Page::owners_reference | 2) ||
-        entry.type_word().count())
-        return Errno::inval;
-    return {};
+/// Makes a frame that nothing but its owner's reference holds one that nobody gets hold of any
+/// more. inval: in use.
+Result<> withdraw(Domain& d, Mfn mfn) {
+    // Somebody else may just be finding out that it is not his.
+    constexpr unsigned tries = 16;
+    for (unsigned i = 0; i < tries; ++i) {
+        PageRef page = TRY(PageRef::get(mfn, d.id));
+        uint32_t ours_and_owners = Page::owners_reference | 2;
+        if (page_at(mfn).references.compare_exchange_strong(ours_and_owners, 0)) {
+            (void)page.release();
+            return {};
+        }
+        page.reset();
+        wait_politely();
+    }
+    return Errno::inval;
 }
-
-/// Takes and frees such a frame. inval: in use.
-Result<> take_back(Domain& d, Mfn mfn) {
-    PageRef page = TRY(PageRef::get(mfn, d.id));
-    // At once, so that no mapping can appear between the look and the end.
-    uint32_t ours_and_owners = Page::owners_reference | 2;
-    if (!page_at(mfn).references.compare_exchange_strong(ours_and_owners, 0))
-        return Errno::inval;
-    last_reference_gone(page.release());
-    return {};
+void give_back_withdrawn(Domain const& d, Mfn mfn) {
+    page_at(mfn).references.store(Page::owners_reference | 1, std::memory_order_release);
+    note_written(d, mfn); // whoever copies the domain may have found it gone
 }
 
 /// Frees frames with numbers that never became anybody's.
@@ -153,7 +139,7 @@ void forget_extent(Mfn first, unsigned order) {
 Result<Mfn> make_extent(abi::MemoryExchange const& x, uint64_t index) {
     GuestPointer<uint64_t> const out{x.out.extents};
     uint64_t const gfn = TRY(out.read(index));
-    Mfn const first = TRY(allocate_reachable(x.out.extent_order, x.out.flags));
+    Mfn const first = TRY(allocate_frames(x.out.extent_order, end_of_reach(x.out.flags)));
     for (uint64_t k = 0; k < uint64_t{1} << x.out.extent_order; ++k) {
         zero_page(first + k);
         set_m2p(first + k, gfn + k);
@@ -166,8 +152,15 @@ Result<Mfn> make_extent(abi::MemoryExchange const& x, uint64_t index) {
     return first;
 }
 
-/// One step of an exchange: the larger extent of either side. What comes is the domain's only when
-/// what goes has gone: whatever its vCPUs do meanwhile, it never has more than before.
+/// And so that the list says again what the guest put there.
+void take_back_extent(abi::MemoryExchange const& x, uint64_t index, Mfn first) {
+    (void)GuestPointer<uint64_t>{x.out.extents}.write(get_m2p(first), index);
+    forget_extent(first, x.out.extent_order);
+}
+
+/// One step of an exchange: the larger extent of either side, all of it or none. What comes is the
+/// domain's only when what goes has gone: whatever its vCPUs do meanwhile, it never has more than
+/// before.
 Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk) {
     unsigned const order = std::max(x.in.extent_order, x.out.extent_order);
     uint64_t const in_count = uint64_t{1} << (order - x.in.extent_order);
@@ -181,52 +174,73 @@ Result<> exchange_chunk(Domain& d, abi::MemoryExchange const& x, uint64_t chunk)
     Mfn* const fresh = frames + in_count;
     for (uint64_t i = 0; i < in_count; ++i)
         given[i] = Mfn{TRY(in.read(chunk * in_count + i))};
-    for (uint64_t i = 0; i < in_count; ++i)
-        for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k) {
-            TRY(check_unused(d, given[i] + k));
-            preempt_point_each(frames_at_once, i + k);
-        }
+    uint64_t const count = uint64_t{1} << order;
+    auto const frame = [&](uint64_t i) {
+        return given[i >> x.in.extent_order] + (i & ((uint64_t{1} << x.in.extent_order) - 1));
+    };
+    uint64_t withdrawn = 0, made = 0;
     // Its room is kept meanwhile.
-    d.pages.with([&](PageList& list) { list.claimed += uint64_t{1} << order; });
-    uint64_t made = 0;
+    d.pages.with([&](PageList& list) { list.claimed += count; });
     Result<> const result = [&]() -> Result<> {
+        for (; withdrawn < count; ++withdrawn) {
+            TRY(withdraw(d, frame(withdrawn)));
+            preempt_point_each(frames_at_once, withdrawn);
+        }
         for (; made < out_count; ++made)
             fresh[made] = TRY(make_extent(x, chunk * out_count + made));
-        for (uint64_t i = 0; i < in_count; ++i)
-            for (uint64_t k = 0; k < uint64_t{1} << x.in.extent_order; ++k) {
-                TRY(take_back(d, given[i] + k));
-                preempt_point_each(frames_at_once, i + k);
-            }
         return {};
     }();
+    for (uint64_t i = 0; i < withdrawn; ++i) {
+        if (result)
+            last_reference_gone(frame(i));
+        else
+            give_back_withdrawn(d, frame(i));
+        preempt_point_each(frames_at_once, i);
+    }
     for (uint64_t i = 0; i < made; ++i) {
         if (result)
             give_frames_to(d, fresh[i], uint64_t{1} << x.out.extent_order);
         else
-            forget_extent(fresh[i], x.out.extent_order);
+            take_back_extent(x, chunk * out_count + i, fresh[i]);
         preempt_point_each(frames_at_once, i);
     }
-    d.pages.with([&](PageList& list) { list.claimed -= uint64_t{1} << order; });
+    d.pages.with([&](PageList& list) { list.claimed -= count; });
     return result;
+}
+
+/// Of those that go.
+uint64_t extents_per_chunk(abi::MemoryExchange const& x) {
+    return uint64_t{1} << (std::max(x.in.extent_order, x.out.extent_order) - x.in.extent_order);
+}
+
+/// perm: extents that are too large for the caller; fault: lists that no guest can have, before
+/// anything is done.
+Result<> check_exchange(Context const& c, abi::MemoryExchange const& x) {
+    for (abi::MemoryReservation const& side : {x.in, x.out})
+        if (!extent_allowed(c.domain, side.extent_order))
+            return Errno::perm;
+    for (abi::MemoryReservation const& side : {x.in, x.out})
+        if (side.extent_order > largest_extent ||
+            side.extent_count > ~uint64_t{0} >> side.extent_order)
+            return Errno::inval;
+    if (x.in.domain != x.out.domain || x.exchanged > x.in.extent_count ||
+        x.in.extent_count << x.in.extent_order != x.out.extent_count << x.out.extent_order ||
+        x.exchanged % extents_per_chunk(x) != 0 || x.in.extent_count % extents_per_chunk(x) != 0)
+        return Errno::inval;
+    for (abi::MemoryReservation const& side : {x.in, x.out})
+        if (side.extent_count > ~uint64_t{0} / sizeof(uint64_t) ||
+            !layout::guest_range_ok(side.extents, side.extent_count * sizeof(uint64_t)))
+            return Errno::fault;
+    return {};
 }
 
 Result<int64_t> exchange(Context& c, uint64_t argument) {
     GuestPointer<abi::MemoryExchange> const pointer{argument};
     abi::MemoryExchange x = TRY(pointer.read());
+    TRY(check_exchange(c, x));
     DomainRef const target = TRY(target_domain(c, x.in.domain));
     Domain& d = *target;
-    if (x.in.domain != x.out.domain || x.exchanged > x.in.extent_count || x.in.extent_order > 9 ||
-        x.out.extent_order > 9 || x.in.extent_count > (uint64_t{1} << 40) ||
-        x.out.extent_count > (uint64_t{1} << 40) ||
-        x.in.extent_count << x.in.extent_order != x.out.extent_count << x.out.extent_order)
-        return Errno::inval;
-    if (!extent_allowed(c.domain, x.in.extent_order) ||
-        !extent_allowed(c.domain, x.out.extent_order))
-        return Errno::perm;
-    unsigned const order = std::max(x.in.extent_order, x.out.extent_order);
-    uint64_t const per_chunk = uint64_t{1} << (order - x.in.extent_order);
-    if (x.exchanged % per_chunk != 0 || x.in.extent_count % per_chunk != 0)
-        return Errno::inval;
+    uint64_t const per_chunk = extents_per_chunk(x);
     bool const open = d.pages.with([](PageList& list) {
         list.exchanges += list.closed ? 0 : 1;
         return !list.closed;
@@ -267,8 +281,8 @@ Result<int64_t> set_guest_map(Context& c, uint64_t argument) {
     if (request.map.entries > most)
         return Errno::inval;
     DomainRef const d = TRY(target_domain(c, request.domain));
-    auto* const copy =
-        static_cast<abi::E820Entry*>(TRY(allocate_bytes(most * sizeof(abi::E820Entry))));
+    auto* const copy = static_cast<abi::E820Entry*>(
+        TRY(allocate_bytes(request.map.entries * sizeof(abi::E820Entry))));
     auto const read =
         GuestPointer<abi::E820Entry>{request.map.buffer}.read_many({copy, request.map.entries});
     if (!read) {
@@ -362,8 +376,9 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
     case MemoryOperation::machphys_mfn_list:
         return give_m2p_frames(argument);
     case MemoryOperation::machphys_mapping: {
+        constexpr uint64_t m2p_size = uint64_t{1} << 38; // arch-x86/xen-x86_64.h
         abi::MachphysMapping const mapping{layout::machine_to_physical,
-                                           layout::machine_to_physical + layout::slot_size,
+                                           layout::machine_to_physical + m2p_size,
                                            frame_limit().raw() - 1};
         TRY(GuestPointer<abi::MachphysMapping>{argument}.write(mapping));
         return 0;

@@ -38,9 +38,13 @@ Pirq* mapped(uint32_t pirq) {
 }
 
 void publish_eoi(uint32_t pirq) {
-    if (pirqs.eoi_map && irq_needs_end(pirq))
-        __atomic_fetch_or(&pirqs.eoi_map[pirq / 8], static_cast<uint8_t>(1u << (pirq % 8)),
-                          __ATOMIC_RELAXED);
+    if (!pirqs.eoi_map)
+        return;
+    auto const bit = static_cast<uint8_t>(1u << (pirq % 8));
+    if (irq_needs_end(pirq))
+        __atomic_fetch_or(&pirqs.eoi_map[pirq / 8], bit, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(&pirqs.eoi_map[pirq / 8], static_cast<uint8_t>(~bit), __ATOMIC_RELAXED);
 }
 
 Result<> map(uint32_t pirq) {
@@ -91,13 +95,18 @@ Result<> map_pirq(abi::MapPirq& request) {
 
 Result<> unmap_pirq(int32_t number) {
     LockGuard guard{pirqs_lock};
-    Pirq* const pirq = number >= 0 ? mapped(static_cast<uint32_t>(number)) : nullptr;
-    if (!pirq)
+    if (number < 0 || !mapped(static_cast<uint32_t>(number)))
         return Errno::inval;
-    if (pirq->port.load())
-        return Errno::busy;
-    irq_free_message(pirq->irq);
-    pirq->mapped = false;
+    // A kernel gives back the first of several messages only.
+    auto const first = static_cast<uint32_t>(number), end = first + irq_messages_from(first);
+    for (uint32_t i = first; i < end; ++i)
+        if (Pirq const* const pirq = mapped(i); pirq && pirq->port.load())
+            return Errno::busy;
+    for (uint32_t i = first; i < end; ++i)
+        if (Pirq* const pirq = mapped(i)) {
+            irq_free_message(pirq->irq);
+            pirq->mapped = false;
+        }
     return {};
 }
 
@@ -169,8 +178,11 @@ Result<int64_t> hardware_operation(Context& c, abi::PhysdevOperation operation, 
         auto const r = TRY(GuestPointer<abi::SetupGsi>{argument}.read());
         if (r.gsi < 0)
             return Errno::inval;
-        TRY(irq_set_line_mode(static_cast<unsigned>(r.gsi),
-                              {.level = r.triggering != 0, .active_low = r.polarity != 0}));
+        auto const gsi = static_cast<unsigned>(r.gsi);
+        TRY(irq_set_line_mode(gsi, {.level = r.triggering != 0, .active_low = r.polarity != 0}));
+        LockGuard guard{pirqs_lock};
+        if (mapped(gsi)) // Linux maps first
+            publish_eoi(gsi);
         return 0;
     }
     case PhysdevOperation::pci_mmcfg_reserved:
@@ -247,7 +259,7 @@ Result<int64_t> do_physdev_op(Context& c, uint32_t command, uint64_t argument) {
 }
 
 Result<> permit_mapped_pirq(Domain& domain, uint32_t pirq, bool allow) {
-    if (pirq >= irq_limit)
+    if (pirq >= gsi_limit()) // a message's number goes from one device to another
         return Errno::inval;
     LockGuard guard{pirqs_lock};
     if (!mapped(pirq))

@@ -41,22 +41,26 @@ Result<int64_t> poll(Context& c, uint64_t argument) {
     uint32_t ports[most];
     TRY((GuestPointer<uint32_t>{request.ports}.read_many({ports, request.port_count})));
     Vcpu& v = c.vcpu;
-    auto const any_pending = [&] {
+    auto const any_pending = [&]() -> Result<bool> {
+        v.polling.store(true);
         for (uint32_t i = 0; i < request.port_count; ++i)
-            if (event_is_pending(c.domain, ports[i]))
+            if (TRY(event_is_pending(c.domain, ports[i])))
                 return true;
         return false;
     };
     v.poll_timeout.store(false);
     c.domain.pollers.fetch_add(1);
-    v.polling.store(true);
     if (request.timeout)
         v.poll_timer.set(request.timeout);
-    while (!any_pending() && !v.poll_timeout.load() && !v.upcall_due() && !is_called(v))
+    auto pending = any_pending();
+    while (pending && !*pending && !v.poll_timeout.load() && !v.upcall_due() && !is_called(v)) {
         sleep_current();
+        pending = any_pending();
+    }
     v.polling.store(false);
     c.domain.pollers.fetch_sub(1);
     v.poll_timer.stop();
+    TRY(pending);
     return 0;
 }
 
@@ -108,8 +112,7 @@ Result<int64_t> bring_up(Vcpu& v) {
     if (v.setup.load() != VcpuSetup::done)
         return Errno::inval;
     if (!v.online.exchange(true)) {
-        if (v.period)
-            v.periodic.set(now_ns() + v.period);
+        run_periodic_timer(v);
         start(v);
     }
     return 0;
@@ -230,7 +233,7 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
         if (request.period < shortest || request.period > longest)
             return Errno::inval;
         v.period = request.period;
-        v.periodic.set(now_ns() + v.period);
+        run_periodic_timer(v);
         return 0;
     }
     case VcpuOperation::stop_periodic_timer:
@@ -298,14 +301,14 @@ Result<int64_t> do_console_io(Context&, uint32_t command, uint32_t count, uint64
 void domain_was_shut_down(Domain& domain) {
     if (!domain.hardware) {
         bool const suspended =
-            domain.shutdown_reason == static_cast<uint32_t>(abi::ShutdownReason::suspend);
+            domain.shutdown.load() == static_cast<uint32_t>(abi::ShutdownReason::suspend);
         if (suspended && domain.settings.suspend_port != 0)
             send_from(domain, domain.settings.suspend_port);
         else
             send_global_virq(abi::virq_dom_exc);
         return;
     }
-    switch (static_cast<abi::ShutdownReason>(domain.shutdown_reason)) {
+    switch (static_cast<abi::ShutdownReason>(domain.shutdown.load())) {
     case abi::ShutdownReason::poweroff:
         log_info("Domain 0 halted: the machine stops");
         console_leave_in_order();

@@ -9,34 +9,43 @@
 #include "cpu/cpu.h"
 #include "memory/layout.h"
 
+#include <array>
 #include <atomic>
+#include <utility>
 
 namespace hearth {
 namespace {
 
 constexpr unsigned nobody = ~0u;
-constinit std::atomic<unsigned> reporter{nobody};
+constinit std::atomic<unsigned> reporter{nobody}, stopped{0};
+constinit bool gave_up = false;
 constinit bool reboot_on_panic = true;
 constinit ResetMethod reset_method = ResetMethod::automatic;
 constinit uint16_t reset_port = 0;
 constinit uint8_t reset_value = 0;
+
+constexpr unsigned a_tenth_of_a_second = 100'000; // us
+/// A port takes about as long, whether there is something or not.
+void wait_a_microsecond() {
+    constexpr uint16_t unused_port = 0x80;
+    (void)arch::in8(unused_port);
+}
 
 void print_address(uint64_t address) {
     Symbol const symbol = find_symbol(address);
     log_error("  [{:016x}] {} + {:x}", address, symbol.name, symbol.offset);
 }
 
-/// Follows frame pointers on the hypervisor's own stack only, that of `rsp`: the first of them may
-/// be a guest's.
+/// Follows frame pointers upwards on the hypervisor's own stack. They may be anything: a stack that
+/// ran over ends where nothing is mapped.
 void print_stack_trace(uint64_t rip, uint64_t rsp, uint64_t rbp) {
     log_error("Stack trace:");
     print_address(rip);
+    uint64_t const end = rsp + arch::stack_size;
     for (unsigned depth = 0; depth < 24; ++depth) {
-        if (!layout::is_ours(rbp) || rbp < rsp || rbp % 8 != 0 ||
-            rbp >= align_down(rsp, arch::stack_size) + arch::stack_size - 16)
-            return;
-        auto const* const frame = reinterpret_cast<uint64_t const*>(rbp);
-        if (!layout::is_ours(frame[1]))
+        std::array<uint64_t, 2> frame;
+        if (!layout::is_ours(rbp) || rbp < rsp || rbp % 8 != 0 || rbp >= end ||
+            !arch::load_from_guest(frame, rbp) || !layout::is_ours(frame[1]))
             return;
         print_address(frame[1]);
         if (frame[0] <= rbp)
@@ -45,11 +54,37 @@ void print_stack_trace(uint64_t rip, uint64_t rsp, uint64_t rbp) {
     }
 }
 
+[[noreturn]] void stop_this_cpu() {
+    stopped.fetch_add(1);
+    arch::halt_forever();
+}
+
+/// Before the console's lock is broken, which they may hold. One that does not hear of it, since it
+/// is in an NMI itself, is not waited for.
+void stop_other_cpus() {
+    CpuMask const others = online_cpus().without(this_cpu_id());
+    others.each([](unsigned cpu) { arch::apic_send_nmi(cpu_block(cpu).apic_id); });
+    for (unsigned i = 0; i < a_tenth_of_a_second && stopped.load() < others.count(); ++i)
+        wait_a_microsecond();
+}
+
+/// Reporting has failed, too: nothing more is tried than to leave, and that once.
+[[noreturn]] void give_up_reporting() {
+    if (std::exchange(gave_up, true))
+        arch::halt_forever();
+    leave_machine_after_crash();
+}
+
 /// Only the first CPU to crash reports; others stop here.
 void enter_crash() {
     arch::disable_interrupts();
-    if (unsigned expected = nobody; !reporter.compare_exchange_strong(expected, this_cpu_id()))
-        arch::halt_forever();
+    unsigned const self = this_cpu_id();
+    if (unsigned expected = nobody; !reporter.compare_exchange_strong(expected, self)) {
+        if (expected != self)
+            stop_this_cpu();
+        give_up_reporting();
+    }
+    stop_other_cpus();
     console_break_lock();
     set_log_thresholds(LogSource::hearth, {LogThreshold::debug, LogThreshold::debug});
 }
@@ -58,8 +93,6 @@ void enter_crash() {
     unsigned const self = this_cpu_id();
     online_cpus().each([&](unsigned cpu) {
         log_error("CPU {}: {}{}", cpu, describe_running(cpu), cpu == self ? " (reporting)" : "");
-        if (cpu != self)
-            arch::apic_send_nmi(cpu_block(cpu).apic_id);
     });
     leave_machine_after_crash();
 }
@@ -84,10 +117,8 @@ void try_reset(ResetMethod method) {
     case ResetMethod::none:
         break;
     }
-    // A reset takes its time: a tenth of a second, at a microsecond a port.
-    constexpr uint16_t unused_port = 0x80;
-    for (unsigned i = 0; i < 100'000; ++i)
-        (void)arch::in8(unused_port);
+    for (unsigned i = 0; i < a_tenth_of_a_second; ++i) // a reset takes its time
+        wait_a_microsecond();
 }
 
 } // namespace
@@ -96,12 +127,13 @@ bool crash_in_progress() { return reporter.load() != nobody; }
 
 void stop_for_crash() {
     if (reporter.load() != this_cpu_id())
-        arch::halt_forever();
+        stop_this_cpu();
 }
 
 void leave_machine_after_crash() {
     if (!reboot_on_panic) {
         log_error("Stopped; reset the machine to go on.");
+        console_flush();
         arch::halt_forever();
     }
     log_error("Rebooting.");
@@ -133,7 +165,8 @@ void crash_report(Registers const& frame, std::string_view reason) {
     enter_crash();
     log_error("PANIC on CPU {}: {}", this_cpu_id(), reason);
     print_registers(LogSource::hearth, frame);
-    print_stack_trace(frame.rip, frame.rsp, frame.rbp);
+    if ((frame.cs & 3) == 0) // else it is a guest's, and so is its stack
+        print_stack_trace(frame.rip, frame.rsp, frame.rbp);
     finish_crash();
 }
 

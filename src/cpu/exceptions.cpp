@@ -14,6 +14,7 @@ struct ExceptionFixup {
 };
 extern ExceptionFixup const exception_table_start[], exception_table_end[];
 extern char guest_iret[], airlock_iret[];
+extern char const sysenter_entry[], sysenter_flags_off[];
 void guest_iret_fault(hearth::Registers& fault);
 bool resolve_guest_fault(uint64_t address, uint32_t error_code);
 void hypervisor_exception(hearth::Registers& frame);
@@ -38,6 +39,12 @@ uint64_t find_fixup(uint64_t rip) {
     return 0;
 }
 
+/// `sysenter` leaves the guest's TF on until the entry has saved and cleared it.
+bool is_about_to_save_flags(uint64_t rip) {
+    return rip >= reinterpret_cast<uint64_t>(sysenter_entry) &&
+           rip < reinterpret_cast<uint64_t>(sysenter_flags_off);
+}
+
 } // namespace
 
 } // namespace hearth
@@ -50,7 +57,8 @@ void hypervisor_exception(Registers& frame) {
         // into an entry point. The guest set it, the guest has lost nothing; a copy that it
         // interrupted goes on, and the next exception of a guest's does not tell of it.
         arch::write_dr6(arch::dr6::none);
-        frame.rflags &= ~rflags::tf;
+        if (!is_about_to_save_flags(frame.rip))
+            frame.rflags &= ~rflags::tf;
         return;
     }
     if (frame.rip == reinterpret_cast<uint64_t>(guest_iret) ||

@@ -80,7 +80,7 @@ Vendor vendor() {
 void enable_cpu_features(FeatureSwitches const& switches, bool first_cpu) {
     CpuidLeaf const leaf1 = cpuid(1);
     CpuidLeaf const leaf7 = cpuid(0).eax >= 7 ? cpuid(7) : CpuidLeaf{};
-    uint64_t v = read_cr4() | cr4::de | cr4::mce;
+    uint64_t v = read_cr4() | cr4::de | cr4::mce | cr4::pge;
     auto const enable = [&](bool present, uint64_t flag, std::string_view name) {
         if (!present)
             return;
@@ -136,7 +136,8 @@ ProcessorFacts processor_facts() {
 
 void apply_defences(Defences const& d, bool first_cpu) {
     constexpr uint64_t ibrs = bit(0), history_disable = bit(10), automatic_ibrs = bit(21);
-    bool const by_register = d.restricted_branches && vendor() == Vendor::intel;
+    bool const amds = vendor() == Vendor::amd || vendor() == Vendor::hygon;
+    bool const by_register = d.restricted_branches && !amds;
     own_speculation_control = by_register ? ibrs | (d.restricted_history ? history_disable : 0) : 0;
     if (d.restricted_branches && !by_register)
         write_msr(msr::efer, read_msr(msr::efer) | automatic_ibrs);
@@ -144,6 +145,8 @@ void apply_defences(Defences const& d, bool first_cpu) {
     constexpr uint32_t has_speculation_control = 1u << 26;
     if (by_register || (cpuid(0).eax >= 7 && cpuid(7).edx & has_speculation_control))
         write_msr(msr::spec_ctrl, own_speculation_control);
+    if (uint64_t value; d.whole_vector_registers && try_read_msr(msr::amd_de_cfg, &value))
+        (void)try_write_msr(msr::amd_de_cfg, value | bit(9)); // not every hypervisor lets us
     // What is global stays in the TLB when a guest's space is loaded.
     if (d.isolation)
         write_cr4(read_cr4() & ~cr4::pge);
@@ -159,7 +162,7 @@ void apply_defences(Defences const& d, bool first_cpu) {
         patch_sites(SITE_FILL_RETURN_STACK, "\xe8", // call
                     reinterpret_cast<void const*>(fill_return_stack));
     if (d.clear_buffers)
-        patch_sites(SITE_CLEAR_BUFFERS, std::string_view{"\x0f\x00\x25", 3}, verw_operand);
+        patch_sites(SITE_CLEAR_BUFFERS, std::string_view{"\x0f\x00\x2d", 3}, verw_operand);
     if (d.isolation) { // also over a VERW, which the airlock has as well
         patch_jump(return_by_sysret, airlock_return);
         patch_jump(return_by_iret, airlock_return_loaded);

@@ -2,6 +2,9 @@
 
 #include "base/bits.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace hearth {
 namespace {
 
@@ -14,7 +17,8 @@ constexpr uint64_t has_smep = bit(7), has_rtm = bit(11); // subleaf 0 ebx
 namespace capability {
 constexpr uint64_t no_meltdown = bit(0), enhanced_ibrs = bit(1), no_mds = bit(5), no_taa = bit(8),
                    no_stale_data_1 = bit(13), no_stale_data_2 = bit(14), no_stale_data_3 = bit(15),
-                   clears_fill_buffers = bit(17), no_history_injection = bit(20),
+                   falls_back_to_branches = bit(2), clears_fill_buffers = bit(17),
+                   no_history_injection = bit(20), gather_control = bit(25), no_gather = bit(26),
                    no_register_file_sampling = bit(27), clears_register_file = bit(28);
 constexpr uint64_t no_stale_data = no_stale_data_1 | no_stale_data_2 | no_stale_data_3;
 } // namespace capability
@@ -22,8 +26,8 @@ constexpr uint64_t no_stale_data = no_stale_data_1 | no_stale_data_2 | no_stale_
 /// CPUID 0x80000008 ebx and 0x80000021 of AMD.
 namespace amd {
 constexpr uint64_t ibpb = bit(12), no_branch_type_confusion = bit(29);
-constexpr uint64_t automatic_ibrs = bit(8), clears_by_verw = bit(5);      // eax
-constexpr uint64_t no_store_queue_attack = bit(1), no_l1_attack = bit(2); // ecx
+constexpr uint64_t automatic_ibrs = bit(8), clears_by_verw = bit(5), no_srso = bit(29); // eax
+constexpr uint64_t no_store_queue_attack = bit(1), no_l1_attack = bit(2);               // ecx
 } // namespace amd
 
 bool is_amd(ProcessorFacts const& f) {
@@ -60,6 +64,24 @@ bool is_atom_without_mds(ProcessorFacts const& f) {
     }
 }
 
+/// Skylake to Rocket Lake. (Intel's list of affected processors)
+bool is_skylake_or_its_kin(ProcessorFacts const& f) {
+    if (f.vendor != Vendor::intel || f.family() != 6)
+        return false;
+    constexpr uint8_t models[] = {0x4e, 0x5e, 0x55, 0x66, 0x8e, 0x9e, 0xa5, 0xa6, // 14 nm
+                                  0x6a, 0x6c, 0x7d, 0x7e, 0x8c, 0x8d, 0xa7}; // and those after it
+    return std::ranges::find(models, f.model()) != std::end(models);
+}
+/// By their family, models 0x30 to 0x4f, 0x60 to 0x7f, 0x90 and 0xa0 on; the others are Zen 1.
+bool is_zen_2(ProcessorFacts const& f) {
+    unsigned const part = f.model() >> 4;
+    return f.vendor == Vendor::amd && f.family() == 0x17 &&
+           (part == 3 || part == 4 || part == 6 || part == 7 || part == 9 || part == 0xa);
+}
+bool is_zen_1(ProcessorFacts const& f) {
+    return is_amd(f) && (f.family() == 0x17 || f.family() == 0x18) && !is_zen_2(f);
+}
+
 bool has_enhanced_ibrs(ProcessorFacts const& f) {
     return is_amd(f) ? (f.extended_21_eax & amd::automatic_ibrs) != 0
                      : (f.arch_capabilities & capability::enhanced_ibrs) != 0;
@@ -67,6 +89,18 @@ bool has_enhanced_ibrs(ProcessorFacts const& f) {
 bool has_barrier(ProcessorFacts const& f) {
     return is_amd(f) ? (f.extended_8_ebx & amd::ibpb) != 0
                      : (f.leaf_7_edx & has_ibrs_and_ibpb) != 0;
+}
+
+/// Whether a return that finds the return stack empty is predicted as another branch. (Intel,
+/// "Retpoline: A Branch Target Injection Mitigation", on Skylake; CVE-2022-29901)
+bool returns_fall_back(ProcessorFacts const& f) {
+    return f.vendor == Vendor::intel && !has_enhanced_ibrs(f) &&
+           (is_skylake_or_its_kin(f) || (f.arch_capabilities & capability::falls_back_to_branches));
+}
+/// Whether a gather gives what other vector registers had. (INTEL-SA-00828)
+bool leaks_by_gather(ProcessorFacts const& f) {
+    return is_skylake_or_its_kin(f) &&
+           !(f.arch_capabilities & (capability::gather_control | capability::no_gather));
 }
 
 /// Whether something of another's may be sampled from the processor's buffers.
@@ -121,8 +155,10 @@ Defences defences_of(ProcessorFacts const& f) {
                          !(f.arch_capabilities & capability::no_history_injection);
     d.restricted_history = history && (f.leaf_7_2_edx & has_history_control);
     d.retpolines = !d.restricted_branches || (history && !d.restricted_history);
-    // With SMEP, what a guest left there leads nowhere: its own code is user memory.
-    d.fill_return_stack = !(f.leaf_7_ebx & has_smep);
+    // With SMEP, what a guest left there leads nowhere: its own code is user memory. But it must
+    // not be empty where that makes returns into branches that a guest can train.
+    d.fill_return_stack = !(f.leaf_7_ebx & has_smep) || returns_fall_back(f);
+    d.whole_vector_registers = is_zen_2(f);
     d.barrier_on_switch = has_barrier(f);
     d.clear_buffers = leaks_buffers(f) && can_clear_buffers(f);
     d.isolation = has_meltdown(f);
@@ -136,10 +172,16 @@ Exposure exposure_of(ProcessorFacts const& f, Defences const& d) {
         return e;
     e.meltdown = has_meltdown(f) && !d.isolation;
     e.l1_terminal_fault = has_l1_terminal_fault(f) && !d.absent_entries;
-    e.buffers = leaks_buffers(f) && !can_clear_buffers(f);
-    // Zen 1 and 2 (AMD-SB-1037).
-    e.branch_types = is_amd(f) && (f.family() == 0x17 || f.family() == 0x18) &&
-                     !(f.extended_8_ebx & amd::no_branch_type_confusion);
+    e.buffers = leaks_buffers(f) && !d.clear_buffers;
+    // Zen 1 and 2 (AMD-SB-1037); Skylake, for what returns more often than was called since the
+    // guest was left.
+    e.branch_types = returns_fall_back(f) || ((is_zen_1(f) || is_zen_2(f)) &&
+                                              !(f.extended_8_ebx & amd::no_branch_type_confusion));
+    // Zen 3 and 4 (AMD-SB-7005).
+    e.trained_returns = is_amd(f) && f.family() == 0x19 && !(f.extended_21_eax & amd::no_srso);
+    e.vector_registers = is_zen_2(f) && !d.whole_vector_registers; // AMD-SB-7008
+    e.gathers = leaks_by_gather(f);
+    e.quotients = is_zen_1(f); // AMD-SB-7007
     e.no_barrier = !has_barrier(f);
     return e;
 }
@@ -183,15 +225,20 @@ void describe(TextSink& sink, Defences const& d) {
                           {d.clear_buffers, " VERW"},
                           {d.isolation, " XPTI"},
                           {d.absent_entries, " absent-entries"},
-                          {d.absent_entries_of_domain0, " absent-entries-of-domain-0"}};
+                          {d.absent_entries_of_domain0, " absent-entries-of-domain-0"},
+                          {d.whole_vector_registers, " whole-vector-registers"}};
     put_names(sink, names);
 }
 
 void describe(TextSink& sink, Exposure const& e) {
     Name const names[] = {{e.meltdown, " Meltdown"},
                           {e.l1_terminal_fault, " L1TF"},
-                          {e.buffers, " MDS (no microcode)"},
+                          {e.buffers, " MDS"},
                           {e.branch_types, " Retbleed"},
+                          {e.trained_returns, " Inception"},
+                          {e.vector_registers, " Zenbleed"},
+                          {e.gathers, " Downfall"},
+                          {e.quotients, " quotients"},
                           {e.no_barrier, " Spectre-2 between guests (no IBPB)"}};
     put_names(sink, names);
 }

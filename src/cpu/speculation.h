@@ -41,6 +41,7 @@ struct Defences {
     bool isolation = false;           ///< guests run with nearly nothing of Hearth's mapped (XPTI)
     /// Absent entries of page tables name no memory (L1TF): guests', and Domain 0's.
     bool absent_entries = false, absent_entries_of_domain0 = false;
+    bool whole_vector_registers = false; ///< DE_CFG[9]: none is renamed in part (Zenbleed)
     bool operator==(Defences const&) const = default;
 };
 Defences defences_of(ProcessorFacts const& facts);
@@ -49,8 +50,12 @@ Defences defences_of(ProcessorFacts const& facts);
 struct Exposure {
     bool meltdown = false;          ///< read all that is mapped, since all is
     bool l1_terminal_fault = false; ///< read what is in the first-level cache, by absent entries
-    bool buffers = false;           ///< MDS and its kin, by microcode that does not clear
+    bool buffers = false;           ///< MDS and its kin, without a VERW that clears
     bool branch_types = false;      ///< Retbleed: returns that are predicted as other branches
+    bool trained_returns = false;   ///< Inception: returns that a guest has trained
+    bool vector_registers = false;  ///< Zenbleed: read what was in the upper half of one
+    bool gathers = false;           ///< Downfall: read vector registers, by older microcode
+    bool quotients = false;         ///< of the last division (Zen 1)
     bool no_barrier = false;        ///< train branches for another guest, by microcode without IBPB
     bool operator==(Exposure const&) const = default;
     [[nodiscard]] bool any() const { return *this != Exposure{}; }

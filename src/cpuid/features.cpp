@@ -172,18 +172,25 @@ uint32_t pv_features(HostCpuid const& host, FeatureInputs const& inputs, Feature
     if (word == FeatureWord::leaf_7_ebx && !inputs.fsgsbase)
         mask &= ~of(0);
 
-    bool const has_xsave = has_state(host, inputs, x87_and_sse_state);
+    // What the toolstack has taken away takes with it what would need it.
+    auto const has = [&](FeatureWord where, uint32_t bits) {
+        uint32_t const allowed =
+            inputs.allowed ? inputs.allowed[static_cast<uint8_t>(where) % feature_words] : ~0u;
+        return (host_features(host, where) & allowed & bits) == bits;
+    };
+    bool const has_xsave =
+        has_state(host, inputs, x87_and_sse_state) && has(FeatureWord::leaf_1_ecx, of(26));
     if (!has_xsave && word == FeatureWord::leaf_1_ecx)
         mask &= ~xsave;
     if (!has_xsave && word == FeatureWord::leaf_d_1_eax)
         mask = 0;
-    bool const has_avx = has_state(host, inputs, x87_and_sse_state | avx_state) &&
-                         (host_features(host, FeatureWord::leaf_1_ecx) & avx) != 0;
+    bool const has_avx = has_xsave && has_state(host, inputs, x87_and_sse_state | avx_state) &&
+                         has(FeatureWord::leaf_1_ecx, avx);
     if (!has_avx)
         mask &= ~needs_avx[n];
     bool const has_avx512 = has_avx &&
                             has_state(host, inputs, x87_and_sse_state | avx_state | avx512_state) &&
-                            (host_features(host, FeatureWord::leaf_7_ebx) & avx512f) != 0;
+                            has(FeatureWord::leaf_7_ebx, avx512f);
     if (!has_avx512)
         mask &= ~needs_avx512[n];
     if (inputs.allowed)

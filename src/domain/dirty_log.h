@@ -6,20 +6,22 @@
 #pragma once
 
 #include "domain/domain.h"
+#include "domain/frame_array.h"
 #include "memory/allocator.h"
 #include "memory/direct_map.h"
 
 namespace hearth {
 
 class DirtyLog {
-    std::atomic<uint64_t>* words_;
+    FrameArray<std::atomic<uint64_t>> words_;
     uint64_t const frames_;
-    DirtyLog(std::atomic<uint64_t>* words, uint64_t frames) : words_{words}, frames_{frames} {}
+    explicit DirtyLog(uint64_t frames) : frames_{frames} {}
     template <class T, class... A>
     friend Result<T*> make(A&&... arguments);
+    static constexpr unsigned word_bits = 64;
 
 public:
-    /// Of the guest's frames below `frames`. nomem.
+    /// Of the guest's frames below `frames`. May reschedule. nomem.
     static Result<DirtyLog*> create(uint64_t frames);
     ~DirtyLog();
     DirtyLog(DirtyLog const&) = delete;
@@ -30,11 +32,14 @@ public:
     /// Bits of 64 frames from 64 * `index` on; of frames beyond the log all are set.
     [[nodiscard]] uint64_t peek(uint64_t index) const;
     uint64_t take(uint64_t index);
-    /// All bits of the first `words` times 64 frames; not counted. May reschedule.
-    void set_all(uint64_t words);
+    /// How many times 64 frames there are bits for.
+    [[nodiscard]] uint64_t words() const { return frames_ / word_bits; }
+    /// All bits of the first `count` times 64 frames. May reschedule.
+    void set_all(uint64_t count);
 
-    /// That the log has cost, and frames noted, since the last clean.
+    /// That the log has cost since the last clean.
     std::atomic<uint32_t> faults{0};
+    /// How many bits are set.
     std::atomic<uint32_t> noted{0};
 };
 

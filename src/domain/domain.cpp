@@ -16,12 +16,16 @@ namespace {
 
 constinit std::atomic<Domain*> domains[max_domains]{};
 
+bool has_periodic_timer(Vcpu const& vcpu) { return vcpu.period != 0 && vcpu.online.load(); }
+
 void singleshot_expired(void* vcpu) { send_virq(*static_cast<Vcpu*>(vcpu), abi::virq_timer); }
 void periodic_expired(void* pointer) {
     Vcpu& vcpu = *static_cast<Vcpu*>(pointer);
     send_virq(vcpu, abi::virq_timer);
-    if (vcpu.period)
-        vcpu.periodic.set(now_ns() + vcpu.period);
+    run_periodic_timer(vcpu);
+    // Whoever stops it meanwhile finds nothing to stop.
+    if (!has_periodic_timer(vcpu))
+        vcpu.periodic.stop();
 }
 void poll_expired(void* pointer) {
     Vcpu& vcpu = *static_cast<Vcpu*>(pointer);
@@ -30,6 +34,11 @@ void poll_expired(void* pointer) {
 }
 
 } // namespace
+
+void run_periodic_timer(Vcpu& vcpu) {
+    if (has_periodic_timer(vcpu))
+        vcpu.periodic.set(now_ns() + vcpu.period);
+}
 
 uint64_t Domain::clamp(uint64_t n) const { return clamp_index(n, vcpu_count); }
 
@@ -106,7 +115,7 @@ void give_frames_to(Domain& domain, Mfn first, uint64_t count) {
             list.frames.push(mfn);
             page.type.store(0, std::memory_order_relaxed);
             page.unlisted = false;
-            page.mapped_by_others.store(false, std::memory_order_relaxed);
+            page.seen_by_others.store(SeenByOthers::never, std::memory_order_relaxed);
             page.state = PageState::guest;
             page.references.store(Page::owners_reference | 1, std::memory_order_release);
         }
@@ -132,7 +141,7 @@ Result<Mfn> allocate_shared_frame(Domain& domain) {
     Page& page = page_at(mfn);
     page.owner = domain.id;
     page.unlisted = true;
-    page.mapped_by_others.store(false, std::memory_order_relaxed);
+    page.seen_by_others.store(SeenByOthers::never, std::memory_order_relaxed);
     // Held as data for good: Hearth writes to it, so it must never pass for a table.
     page.type.store(TypeWord::make(PageType::writable, TypeWord::valid, 1).v,
                     std::memory_order_relaxed);
@@ -141,6 +150,16 @@ Result<Mfn> allocate_shared_frame(Domain& domain) {
     set_m2p(mfn, invalid_m2p_entry);
     domain.pages.with([](PageList& list) { ++list.shared; });
     return mfn;
+}
+
+void free_shared_frame(Mfn mfn) {
+    // Somebody may just be finding out that it is not his.
+    uint32_t ours = 1;
+    while (!page_at(mfn).references.compare_exchange_weak(ours, 0)) {
+        ours = 1;
+        wait_politely();
+    }
+    free_frames(mfn, 0);
 }
 
 void release_shared_frame(Domain& domain, Mfn mfn) { release_writable_page(domain, mfn); }
@@ -173,7 +192,9 @@ void last_reference_gone(Mfn mfn) {
     bool const last =
         owner && owner->pages.with([&](PageList& list) { return take_off_books(list, page); });
     set_m2p(mfn, invalid_m2p_entry);
-    page.flush_stamp.store(stale_from_now(), std::memory_order_relaxed);
+    bool const only_owners =
+        page.seen_by_others.load(std::memory_order_relaxed) == SeenByOthers::never;
+    mark_stale(page, owner && only_owners ? owner->dirty() : all_cpus());
     // Scrubbed before anyone else may have it.
     zero_page(mfn);
     free_frames(mfn, 0);
@@ -261,12 +282,10 @@ void send_nmi(Vcpu& vcpu) {
 }
 
 void shutdown_domain(Domain& domain, uint32_t reason) {
-    // The reason is there before anybody asks for it.
-    if (domain.shutdown.load() == ShutdownState::running) {
-        uint32_t const latched = domain.latched_shutdown_code.load();
-        domain.shutdown_reason = latched == no_shutdown_code ? reason : latched;
-    }
-    if (domain.shutdown.exchange(ShutdownState::shut_down) == ShutdownState::shut_down)
+    uint32_t const latched = domain.latched_shutdown_code.load();
+    uint32_t running = not_shut_down;
+    if (!domain.shutdown.compare_exchange_strong(running,
+                                                 latched == no_shutdown_code ? reason : latched))
         return;
     for (unsigned i = 0; i < domain.vcpu_count; ++i)
         if (Vcpu* const v = domain.vcpus[i]) {
@@ -279,7 +298,7 @@ void shutdown_domain(Domain& domain, uint32_t reason) {
 void crash_domain(Domain& domain, std::string_view reason) {
     log_guest(Level::error, "domain {} crashed: {}", domain.id, reason);
     if (Thread& self = current_thread();
-        domain.vcpu_count && domain.vcpus[0] && domain.shutdown.load() == ShutdownState::running)
+        domain.vcpu_count && domain.vcpus[0] && !domain.is_shut_down())
         for (unsigned i = 0; i < domain.vcpu_count; ++i)
             if (domain.vcpus[i] == &self)
                 print_guest_state(LogSource::guest, *domain.vcpus[i]);

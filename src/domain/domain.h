@@ -32,7 +32,7 @@ class Shadow;
 inline constexpr unsigned max_domain_vcpus = 128;
 inline constexpr DomainId max_domains = 1024;
 
-enum class ShutdownState : uint8_t { running, shut_down };
+inline constexpr uint32_t not_shut_down = ~uint32_t{0};
 inline constexpr uint32_t no_shutdown_code = ~uint32_t{0};
 
 /// The frames that a domain owns.
@@ -86,9 +86,11 @@ struct Domain {
     /// domain's own hypercalls: who holds it may be waiting for the caller to come to its border.
     Mutex control;
     DomainSettings settings;
-    std::atomic<uint32_t> cpu_pool{0};
+    static constexpr uint32_t no_cpu_pool = ~uint32_t{0};
+    std::atomic<uint32_t> cpu_pool{no_cpu_pool};        // none: it is being made, or ends
     Guarded<Permissions*, Rank::page_list> permissions; // null: none yet
     std::atomic<bool> may_map_devices{false};           // its permissions had frames at some time
+    std::atomic<uint32_t> pci_address{0};               // what it last wrote to port 0xcf8
     Cap cap;                                            // of its vCPUs, where the settings have one
     unsigned toolstack_pauses = 0;
     /// Reasons for which no vCPU may enter the guest.
@@ -111,8 +113,8 @@ struct Domain {
     /// until the next preemption point, or under `control`.
     std::atomic<DirtyLog*> dirty_log{nullptr};
     std::atomic<pv::Shadow*> shadow{nullptr};
-    std::atomic<ShutdownState> shutdown{ShutdownState::running};
-    uint32_t shutdown_reason = 0;
+    /// Why it has shut down, as it says itself.
+    std::atomic<uint32_t> shutdown{not_shut_down};
     /// What the next shutdown is to report, whatever its own reason.
     std::atomic<uint32_t> latched_shutdown_code{no_shutdown_code};
 
@@ -120,8 +122,11 @@ struct Domain {
 
     Domain* next_unreferenced = nullptr; // in the list of those that are only to be freed
 
+    [[nodiscard]] bool is_shut_down() const {
+        return shutdown.load(std::memory_order_acquire) != not_shut_down;
+    }
     [[nodiscard]] bool may_run() const {
-        return shutdown.load(std::memory_order_relaxed) == ShutdownState::running &&
+        return shutdown.load(std::memory_order_relaxed) == not_shut_down &&
                pauses.load(std::memory_order_relaxed) == 0;
     }
     [[nodiscard]] bool assists(abi::VmAssist what) const {
@@ -243,6 +248,8 @@ Result<Mfn> allocate_guest_frame(Domain& domain);
 /// For structures that Hearth shares with it: not counted against its reservation, and never freed
 /// while in use, since one reference is the caller's.
 Result<Mfn> allocate_shared_frame(Domain& domain);
+/// One that never was anybody's after all.
+void free_shared_frame(Mfn mfn);
 /// Gives such a frame up; it is freed when nobody maps it any more.
 void release_shared_frame(Domain& domain, Mfn mfn);
 /// Drops the owner's reference: the frame is freed when nobody uses it any more. inval if already
@@ -259,6 +266,9 @@ void drop_pin(Domain& domain, Mfn mfn);
 /// state is the architecture's. Counted. Not for the caller's own domain. May reschedule.
 void pause_domain(Domain& domain);
 void unpause_domain(Domain& domain);
+
+/// Its next tick is a period from now, if it is up and has a period.
+void run_periodic_timer(Vcpu& vcpu);
 
 /// Has a vCPU look at its border whether it may go on: what says so has been changed.
 void call_to_border(Vcpu& vcpu);

@@ -446,10 +446,12 @@ void send_event(Domain& domain, uint32_t number) {
         port->raised_while_reserved = true;
 }
 
-bool event_is_pending(Domain& domain, uint32_t number) {
+Result<bool> event_is_pending(Domain& domain, uint32_t number) {
     LockGuard guard{domain.events->lock};
     Port* const port = domain.events->find(number);
-    return port && port->state > State::reserved && domain.events->is_pending(number, *port);
+    if (!port)
+        return Errno::inval;
+    return port->state > State::reserved && domain.events->is_pending(number, *port);
 }
 
 void notify_vcpu(Vcpu& vcpu) {

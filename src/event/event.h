@@ -20,8 +20,9 @@ Result<int64_t> do_event_channel_op(Context& context, uint32_t command, uint64_t
 
 /// Marks a port of the domain's as pending and tells its vCPU.
 void send_event(Domain& domain, uint32_t port);
-/// Whether a port is pending, for poll. False for a port that does not exist.
-bool event_is_pending(Domain& domain, uint32_t port);
+/// Whether a port is pending, for poll. False for a port that is free. inval: none of that number
+/// has ever been there.
+Result<bool> event_is_pending(Domain& domain, uint32_t port);
 /// Has a vCPU look at its events: marks its upcall pending and wakes it.
 void notify_vcpu(Vcpu& vcpu);
 

@@ -128,10 +128,11 @@ void EventTable::set_pending(uint32_t number, Port& port) {
         wake_pollers();
 }
 
-/// Whoever polls may do so for a port of any vCPU's, and looks for itself.
+/// Whoever polls may do so for a port of any vCPU's, and looks for itself. Once: who has not looked
+/// since needs no second call.
 void EventTable::wake_pollers() {
     for (Vcpu* const vcpu : std::span{domain_.vcpus, domain_.vcpu_count})
-        if (vcpu->polling.load(std::memory_order_acquire))
+        if (vcpu->polling.load(std::memory_order_relaxed) && vcpu->polling.exchange(false))
             wake(*vcpu);
 }
 
@@ -218,7 +219,7 @@ Result<> EventTable::init_control(Vcpu& vcpu, Mfn page, uint32_t offset) {
     TRY(fifo_vcpus_.grow(vcpu.id + 1));
     FifoVcpu*& place = fifo_vcpus_[vcpu.id];
     if (place && place->control)
-        return Errno::exist;
+        return Errno::inval;
     if (!place)
         place = TRY(make<FifoVcpu>());
     FifoVcpu& target = *place;
@@ -240,7 +241,7 @@ Result<> EventTable::init_control(Vcpu& vcpu, Mfn page, uint32_t offset) {
 
 Result<> EventTable::expand(Mfn page) {
     if (!fifo_)
-        return Errno::nosys;
+        return Errno::opnotsupp;
     if (word_pages_ == max_word_pages)
         return Errno::nospc;
     TRY(words_.grow(word_pages_ + 1));
@@ -293,6 +294,7 @@ void EventTable::free_structures() {
         for (Port* const piece : group->piece)
             free_bytes(piece);
         destroy(group);
+        preempt_point();
     }
     for (FifoVcpu* const vcpu : fifo_vcpus_)
         destroy(vcpu);

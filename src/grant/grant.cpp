@@ -1,6 +1,7 @@
 #include "grant/grant.h"
 
 #include "abi/grant_table.h"
+#include "console/log.h"
 #include "domain/guest_memory.h"
 #include "grant/operations.h"
 #include "memory/allocator.h"
@@ -148,11 +149,13 @@ Result<> grants_create(Domain& domain, int32_t max_frames, int32_t max_maptrack_
     return made;
 }
 
+void grants_close(Domain& domain) {
+    if (domain.grants)
+        domain.grants->table.close();
+}
 void grants_release(Domain& domain) {
-    if (!domain.grants)
-        return;
-    release_mappings(domain);
-    domain.grants->table.close();
+    if (domain.grants)
+        release_mappings(domain);
 }
 
 void grants_destroy(Domain& domain) {
@@ -162,6 +165,20 @@ void grants_destroy(Domain& domain) {
     grants->table.free_structures();
     grants->maptrack.free_structures();
     destroy(grants);
+}
+
+void print_grants(Domain& domain, void (*between)()) {
+    Grants const& grants = *domain.grants;
+    uint32_t in_use = 0;
+    for (uint32_t handle = 0; handle < grants.maptrack.limit(); ++handle) {
+        if (handle % 256 == 0)
+            between();
+        in_use += grants.maptrack.find(handle)->state.load(std::memory_order_relaxed) != 0;
+    }
+    log_info("grants of domain {}: version {}, {} frames and {} for status; {} handles in use, "
+             "which take {} frames",
+             domain.id, grants.table.version(), grants.table.frames(), grants.table.status_frames(),
+             in_use, grants.maptrack.frames());
 }
 
 Result<int64_t> do_grant_table_op(Context& c, uint32_t command, uint64_t argument, uint32_t count) {

@@ -12,9 +12,10 @@ void limit_grants(uint32_t frames, uint32_t maptrack_frames);
 /// choose, 1 or 2. inval, nomem.
 Result<> grants_create(Domain& domain, int32_t max_frames = -1, int32_t max_maptrack_frames = -1,
                        unsigned max_version = 2);
-/// Of a domain whose vCPUs have left the hypervisor for good: gives up all that it has mapped of
-/// others', and its table. What others have mapped of its frames stays until they unmap it. May
-/// reschedule.
+/// Of a domain whose vCPUs have left the hypervisor for good: gives up its table. What others have
+/// mapped of its frames stays until they unmap it. May reschedule.
+void grants_close(Domain& domain);
+/// Then, when its page tables are gone: gives up all that it has mapped of others'. May reschedule.
 void grants_release(Domain& domain);
 /// When nothing refers to the domain any more.
 void grants_destroy(Domain& domain);
@@ -28,5 +29,8 @@ uint32_t most_grant_frames_of(Domain& domain, GrantFrames kind);
 /// Grows the table where needed. inval: beyond its limit, or it has none of that kind; nomem; busy.
 /// May reschedule.
 Result<Mfn> grant_frame(Domain& domain, GrantFrames kind, uint32_t index);
+
+/// For the debug keys; `between` may let others run.
+void print_grants(Domain& domain, void (*between)());
 
 } // namespace hearth

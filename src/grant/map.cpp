@@ -79,9 +79,9 @@ void finish(Domain& mapper, uint32_t number, uint32_t state) {
     Mfn const mfn{handle.frame};
     // The handle's own reference to the granter is dropped with this one.
     DomainRef const granter = DomainRef::adopt(*find_domain(handle.granter));
-    granter->grants->table.end(handle.reference, state & MapHandle::writable);
     if (state & MapHandle::writable)
         note_written(*granter, mfn);
+    granter->grants->table.end(handle.reference, state & MapHandle::writable);
     if (state & MapHandle::for_device && state & MapHandle::writable)
         release_writable_page(*granter, mfn);
     PageRef::adopt(mfn).reset();

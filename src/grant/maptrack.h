@@ -2,6 +2,7 @@
 #pragma once
 
 #include "domain/domain.h"
+#include "domain/frame_array.h"
 
 #include <expected>
 
@@ -31,22 +32,25 @@ public:
     /// A busy one becomes free.
     void release(uint32_t handle);
     /// Null: there is none of that number, in use or not.
-    MapHandle* find(uint32_t handle) const;
-    /// One above the highest that there is.
-    [[nodiscard]] uint32_t limit() const {
-        return frames_.load(std::memory_order_acquire) * per_frame;
+    [[nodiscard]] MapHandle* find(uint32_t handle) const {
+        return handle < limit() ? &handles_[handle] : nullptr;
     }
-    void free_structures();
+    /// One above the highest that there is.
+    [[nodiscard]] uint32_t limit() const { return handles_.size(); }
+    /// What the handles take, in use or not.
+    [[nodiscard]] uint32_t frames() const { return handles_.size() / handles_.per_frame; }
+    /// May reschedule.
+    void free_structures() { handles_.clear(); }
 
 private:
-    static constexpr uint32_t per_frame = page_size / sizeof(MapHandle);
     static constexpr uint32_t none = ~uint32_t{0};
+
+    Result<> add_handles();
 
     SpinLock<Rank::grant> lock_; // the list of free ones
     uint32_t first_free_ = none;
-    std::atomic<uint32_t> frames_{0};
     uint32_t const max_frames_;
-    MapHandle** table_ = nullptr; // there from when the first handle is
+    FrameArray<MapHandle> handles_; // limited from when there is the first
 };
 
 } // namespace hearth

@@ -331,17 +331,19 @@ bool GrantTable::status_frame_is_mapped() const {
 Result<> GrantTable::set_version(unsigned wanted) {
     if (wanted > max_version_)
         return Errno::nosys;
-    unsigned before;
-    {
+    unsigned before = 0;
+    for (bool begun = false; !begun; preempt_point()) {
         LockGuard guard{lock_};
         before = version();
         if (before == wanted)
             return {};
         if (before == 0)
             return Errno::busy;
-        if (wanted == 2)
-            TRY(add_status_frames(status_frames_for(frames())));
-        version_.store(0, std::memory_order_release);
+        begun = wanted == 1 || status_allocated_ >= status_frames_for(frames());
+        if (begun)
+            version_.store(0, std::memory_order_release);
+        else // one at a time: they are scrubbed under the lock
+            TRY(add_status_frames(status_allocated_ + 1));
     }
     bool const idle = wait_for_users() && !(wanted == 1 && status_frame_is_mapped());
     if (idle)
@@ -386,6 +388,7 @@ void GrantTable::free_structures() {
         for (Piece const& piece : std::span{chunks_[i], pieces_per_chunk})
             free_bytes(piece);
         free_bytes(chunks_[i]);
+        preempt_point();
     }
     free_bytes(static_cast<void*>(chunks_));
     free_bytes(shared_);

@@ -62,7 +62,8 @@ using Pv64 = Table<
     Row<Hypercall::event_channel_op, do_event_channel_op>,
     Row<Hypercall::physdev_op, do_physdev_op>,
     Row<Hypercall::sysctl, do_sysctl, Caller::privileged>,
-    Row<Hypercall::domctl, do_domctl, Caller::privileged>>;
+    Row<Hypercall::domctl, do_domctl, Caller::privileged>,
+    Row<Hypercall::mca, do_mca, Caller::hardware_domain>>;
 
 /// Where a hypercall's arguments are.
 struct RegisterArguments {
@@ -100,8 +101,7 @@ struct ListedArguments {
 /// within a list is refused.
 Result<int64_t> do_multicall(Context& context, uint64_t list, uint32_t count) {
     GuestPointer<abi::MulticallEntry> const entries{list};
-    for (uint32_t i = 0; i < count && context.domain.shutdown.load() == ShutdownState::running;
-         ++i) {
+    for (uint32_t i = 0; i < count && !context.domain.is_shut_down(); ++i) {
         abi::MulticallEntry entry;
         TRY(entries.read_to(entry, i));
         if (entry.op == static_cast<uint64_t>(Hypercall::iret)) [[unlikely]]

@@ -37,7 +37,8 @@ struct IoApic {
 struct Irq {
     enum class Kind : uint8_t { absent, line, message };
     Kind kind = Kind::absent;
-    uint8_t vector = 0; // 0: not bound
+    uint8_t vector = 0;         // 0: not bound
+    uint8_t unused_vectors = 0; // behind it: its device may use them without having been told to
     uint8_t cpu = 0;
     bool ended = true; // level-triggered: not waiting for irq_end()
     LineMode mode{};
@@ -55,7 +56,7 @@ struct Controllers {
     Irq irqs[irq_limit];
     uint16_t by_vector[256]; // irq number, or none
 };
-constexpr uint16_t none = 0xffff;
+constexpr uint16_t none = 0xffff, unused = 0xfffe;
 constinit Controllers controllers{};
 constinit SpinLock<Rank::irq> lock;
 
@@ -109,9 +110,9 @@ uint8_t find_vectors(unsigned count) {
 }
 
 void release_vector(Irq& irq) {
-    if (irq.vector)
-        c.by_vector[irq.vector] = none;
-    irq.vector = 0;
+    for (unsigned i = 0; irq.vector && i <= irq.unused_vectors; ++i)
+        c.by_vector[irq.vector + i] = none;
+    irq.vector = irq.unused_vectors = 0;
 }
 
 /// nodev: there is none, or its interrupts have numbers beyond ours.
@@ -287,6 +288,8 @@ Result<unsigned> irq_allocate_message(MessageSource const& source, unsigned coun
         irq.vector = static_cast<uint8_t>(vector + i);
         c.by_vector[irq.vector] = static_cast<uint16_t>(first + i);
     }
+    c.irqs[first + count - 1].unused_vectors = static_cast<uint8_t>(span - count);
+    std::fill_n(&c.by_vector[vector + count], span - count, unused);
     // The message stands in the device before its driver turns it on.
     if (auto const written = write_message(c.irqs[first], source.extended); !written) {
         for (unsigned i = 0; i < count; ++i) {
@@ -296,6 +299,24 @@ Result<unsigned> irq_allocate_message(MessageSource const& source, unsigned coun
         return written.error();
     }
     return first;
+}
+
+unsigned irq_messages_from(unsigned number) {
+    LockGuard guard{lock};
+    unsigned count = 1;
+    if (number >= irq_limit || c.irqs[number].kind != Irq::Kind::message)
+        return count;
+    MessageSource const& first = c.irqs[number].source;
+    if (first.extended || first.entry != 0)
+        return count;
+    auto const follows = [&](Irq const& irq) {
+        return irq.kind == Irq::Kind::message && !irq.source.extended &&
+               irq.source.bus == first.bus && irq.source.devfn == first.devfn &&
+               irq.source.entry == count;
+    };
+    while (number + count < irq_limit && follows(c.irqs[number + count]))
+        ++count;
+    return count;
 }
 
 void irq_free_message(unsigned number) {
@@ -335,7 +356,7 @@ void irq_dispatch(uint8_t vector) {
     uint16_t const number = c.by_vector[vector];
     InterruptHandler handler = nullptr;
     void* argument = nullptr;
-    if (number != none) {
+    if (number < irq_limit) {
         LockGuard guard{lock};
         Irq& irq = c.irqs[number];
         handler = irq.handler;

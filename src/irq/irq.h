@@ -64,6 +64,8 @@ struct MessageSource {
 };
 /// A number for a device's message. nodev: no such device or capability. nospc.
 Result<unsigned> irq_allocate_message(MessageSource const& source, unsigned count = 1);
+/// From the first of several messages of one device on, how many they are; else 1.
+unsigned irq_messages_from(unsigned number);
 void irq_free_message(unsigned irq);
 /// Writes a device's messages again, after it lost them (power state).
 void irq_restore_messages(uint8_t bus, uint8_t devfn);

@@ -34,11 +34,12 @@ public:
         free_ -= uint64_t{1} << order;
     }
 
-    [[nodiscard]] Mfn take(unsigned order) {
+    /// The lowest part of a block; of the first blocks of each size at which it ends in time.
+    [[nodiscard]] Mfn take(unsigned order, Mfn end) {
         for (unsigned o = order; o <= max_order; ++o) {
-            if (lists_[o].empty())
+            Mfn const block = first_block(o, order, end);
+            if (block == invalid_mfn)
                 continue;
-            Mfn const block{lists_[o].first()};
             remove(block, o);
             while (o > order) {
                 --o;
@@ -75,6 +76,14 @@ public:
     }
 
 private:
+    [[nodiscard]] Mfn first_block(unsigned o, unsigned order, Mfn end) const {
+        unsigned left_to_look_at = 64;
+        for (uint32_t block = lists_[o].first(); block != no_frame && left_to_look_at != 0;
+             block = page_at(Mfn{block}).next, --left_to_look_at)
+            if (Mfn{block} + (uint64_t{1} << order) <= end)
+                return Mfn{block};
+        return invalid_mfn;
+    }
     static bool is_block_head(Mfn mfn, unsigned order) {
         return is_aligned(mfn.raw(), uint64_t{1} << order);
     }
@@ -96,23 +105,26 @@ void give_back(Buddies& b, Mfn mfn, unsigned order) {
 
 } // namespace
 
-Result<Mfn> allocate_frames(unsigned order, Zone zone) {
+Result<Mfn> allocate_frames(unsigned order, Mfn end) {
     if (order > max_order || arch::allocation_fails())
         return Errno::nomem;
+    uint64_t stale_since = 0;
     Mfn const mfn = buddies.with([&](Buddies& b) {
-        Mfn found = zone == Zone::any ? b.above.take(order) : invalid_mfn;
+        Mfn found = end > zone_border ? b.above.take(order, end) : invalid_mfn;
         if (found == invalid_mfn)
-            found = b.below.take(order);
+            found = b.below.take(order, end);
         if (found != invalid_mfn)
-            for (uint64_t i = 0; i < uint64_t{1} << order; ++i)
-                page_at(found + i).state = PageState::hypervisor;
+            stale_since = page_at(found).flush_stamp.load(std::memory_order_relaxed);
+        for (uint64_t i = 0; found != invalid_mfn && i < uint64_t{1} << order; ++i) {
+            page_at(found + i).state = PageState::hypervisor;
+            page_at(found + i).flush_stamp.store(0, std::memory_order_relaxed);
+        }
         return found;
     });
     if (mfn == invalid_mfn)
         return Errno::nomem;
     // Whoever owned it may still have it in a TLB.
-    flush_stale_translations(page_at(mfn).flush_stamp.load(std::memory_order_relaxed), all_cpus(),
-                             IdleCpus::now);
+    flush_stale_frames(stale_since);
     arch::memory_given(direct<void>(mfn), page_size << order);
     return mfn;
 }

@@ -10,13 +10,13 @@
 
 namespace hearth {
 
-enum class Zone : uint8_t { below_4g, any };
-
 inline constexpr unsigned max_order = 18; // 1 GiB
+inline constexpr Mfn any_frame{~uint64_t{0} >> page_shift};
 
 /// 2^order contiguous, naturally aligned frames, with undefined contents; state is
-/// PageState::hypervisor. nomem when there are none. `any` prefers frames above 4 GiB.
-Result<Mfn> allocate_frames(unsigned order, Zone zone = Zone::any);
+/// PageState::hypervisor, all below `end`. nomem when there are none, or not among the first of
+/// each size. Prefers those above 4 GiB.
+Result<Mfn> allocate_frames(unsigned order, Mfn end = any_frame);
 /// One zeroed frame for the hypervisor's own use.
 Result<Mfn> allocate_zeroed_frame();
 void free_frames(Mfn mfn, unsigned order);

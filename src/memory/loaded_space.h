@@ -15,9 +15,11 @@ inline constexpr unsigned space_tags = 5;
 /// Whether somebody runs on a CPU who could use its translations of guest memory.
 enum class SpaceUse : uint8_t { nobody, nobody_and_stale, somebody };
 
-/// Written by its CPU; others look at `clock` and `cr3`, and make `use` stale.
+/// Written by its CPU; others look at `clock` and `cr3`, make `use` stale and move `stale_frame`.
 struct alignas(64) LoadedSpace {
     std::atomic<uint64_t> clock{0}; ///< no translation is older than this; see tlb.h
+    /// When the newest of the free frames that it may translate to became so.
+    std::atomic<uint64_t> stale_frame{0};
     std::atomic<SpaceUse> use{SpaceUse::nobody};
     uint64_t cr3 = 0; ///< without its tag
     SpaceTag tag = SpaceTag::none;

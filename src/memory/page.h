@@ -50,6 +50,10 @@ struct TypeWord {
     }
 };
 
+/// What others than a frame's owner may have on their CPUs since it was given out: no translation
+/// of it; some for reading; some for writing, by which they must not reach a table.
+enum class SeenByOthers : uint8_t { never, for_reading, for_writing };
+
 /// What a frame of small objects holds; see memory/objects.cpp.
 struct SmallObjects {
     uint8_t in_use, first_free;
@@ -59,15 +63,13 @@ struct Page {
     std::atomic<uint32_t>
         references;             // 0: free to go; bit 31: the owner's own reference still stands
     std::atomic<uint32_t> type; // TypeWord
-    std::atomic<uint64_t> flush_stamp; // TLB clock when it last lost its type; see memory/tlb.h
+    std::atomic<uint64_t> flush_stamp; // TLB clock when it last lost its type, or became free
     uint32_t next, previous;           // frame numbers; see FrameList
     DomainId owner;
     uint8_t order; // free: of its block; hypervisor heap: its size class
     Hint<PageState> state;
     bool unlisted; // not counted against its owner's reservation
-    /// Others than its owner have had it mapped since it was given out: their CPUs may hold
-    /// translations.
-    std::atomic<bool> mapped_by_others;
+    std::atomic<SeenByOthers> seen_by_others;
     union {
         SmallObjects objects; // hypervisor heap
         /// A page table: bit i is set where an entry of its i-th sixteenth may be present.

@@ -1,6 +1,7 @@
 #include "memory/tlb.h"
 
 #include "arch/intrinsics.h"
+#include "base/atomic.h"
 #include "base/lock.h"
 #include "cpu/cpu.h"
 #include "memory/guest_view.h"
@@ -225,6 +226,32 @@ void flush_stale_translations(uint64_t stamp, CpuMask cpus, IdleCpus idle) {
     });
     if (stamp != 0 && !needed.empty())
         flush_on(needed, {FlushKind::everything, 0}, idle);
+}
+
+namespace {
+// Of frames that any CPU may translate to.
+constinit std::atomic<uint64_t> stale_frame_of_all{0};
+} // namespace
+
+void mark_stale(Page& page, CpuMask holders) {
+    uint64_t const stamp = stale_from_now();
+    page.flush_stamp.store(stamp, std::memory_order_relaxed);
+    if (holders.bits == online_cpus().bits)
+        raise_to(stale_frame_of_all, stamp);
+    else
+        holders.each([&](unsigned cpu) { raise_to(cpu_block(cpu).space.stale_frame, stamp); });
+}
+
+void flush_stale_frames(uint64_t stamp) {
+    uint64_t const of_all = stale_frame_of_all.load(std::memory_order_acquire);
+    CpuMask holders;
+    online_cpus().each([&](unsigned cpu) {
+        LoadedSpace const& space = cpu_block(cpu).space;
+        uint64_t const clock = space.clock.load(std::memory_order_acquire);
+        if (clock <= of_all || clock <= space.stale_frame.load(std::memory_order_acquire))
+            holders = holders | CpuMask::of(cpu);
+    });
+    flush_stale_translations(stamp, holders, IdleCpus::now);
 }
 
 void flush_tlb(CpuMask cpus) { flush_on(cpus, {FlushKind::everything, 0}, IdleCpus::later); }

@@ -7,12 +7,17 @@
 //
 // The clock ticks when a frame loses its type or owner; a CPU that has dropped everything since
 // then cannot hold a stale translation of it.
+//
+// A frame that becomes free may be translated to where its owner has run, or anywhere if others had
+// it mapped. Each CPU has a note of the newest such frame: if the CPU has dropped everything since,
+// it holds no free frame. Blocks of free frames that are joined have the newest of their stamps.
 #pragma once
 
 #include "arch/intrinsics.h"
 #include "base/address.h"
 #include "cpu/mask.h"
 #include "memory/loaded_space.h"
+#include "memory/page.h"
 
 namespace hearth {
 
@@ -56,6 +61,10 @@ bool renew_guest_view(uint64_t address);
 enum class IdleCpus : bool { later, now };
 /// Makes sure that none of `cpus` uses translations that became stale at `stamp`.
 void flush_stale_translations(uint64_t stamp, CpuMask cpus, IdleCpus idle);
+/// A frame is about to be free: translations of it are stale now, and these CPUs may hold some.
+void mark_stale(Page& page, CpuMask holders);
+/// Before free frames are somebody's again, of which the newest was marked so.
+void flush_stale_frames(uint64_t stamp);
 /// Drops all guest translations, or those of one address, on `cpus`; returns when nobody uses them
 /// any more. An address of Hearth's own is dropped at once.
 void flush_tlb(CpuMask cpus);

@@ -28,8 +28,9 @@ constexpr bool has_error_code(Vector v) {
 }
 
 /// What stays of the flags while a handler starts.
+/// A kernel counts on its system calls to find the direction of its strings as it has it.
 constexpr uint64_t cleared_on_entry =
-    rflags::tf | rflags::nt | rflags::rf | rflags::vm | rflags::ac;
+    rflags::tf | rflags::df | rflags::nt | rflags::rf | rflags::vm | rflags::ac;
 
 /// Puts the frame that a handler finds on the kernel's stack: rcx, r11, `extra`, rip, cs with the
 /// mask of events above it, rflags, rsp, ss. Which mode was left, and how, is known when this is

@@ -93,8 +93,8 @@ Result<int64_t> do_set_callbacks(Context& c, uint64_t event, uint64_t failsafe, 
         if (!layout::is_canonical(address))
             return Errno::inval;
     v.event_callback = {event, true};
-    v.failsafe_callback.address = failsafe;
-    v.syscall_callback.address = syscall;
+    v.failsafe_callback = {failsafe, false};
+    v.syscall_callback = {syscall, false};
     return 0;
 }
 
@@ -150,8 +150,12 @@ Result<int64_t> do_set_segment_base(Context& c, uint32_t which, uint64_t base) {
             (void)map_ldt_page(pv_vcpu(c.vcpu), ldt_offset + (base & 0xfff8));
         // Loading the selector sets the active base, so it is done on the user's.
         arch::swap_gs();
-        if (!arch::load_segment_gs(static_cast<uint16_t>(base)))
-            (void)arch::load_segment_gs(0);
+        bool const is_null = (base & 0xfffc) == 0;
+        if (is_null || !arch::load_segment_gs(static_cast<uint16_t>(base))) {
+            // On AMD's before Zen 2 a null selector leaves the base as it is.
+            (void)arch::load_segment_gs(RING3_DS);
+            (void)arch::load_segment_gs(is_null ? static_cast<uint16_t>(base) : 0);
+        }
         arch::swap_gs();
         return 0;
     }

@@ -1,6 +1,7 @@
 #include "pv/contents.h"
 
 #include "arch/intrinsics.h"
+#include "base/atomic.h"
 #include "domain/dirty_log.h"
 #include "memory/direct_map.h"
 #include "memory/paging.h"
@@ -76,9 +77,12 @@ Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
     }
     PageRef page = TRY(PageRef::get(mfn, frames_of));
     if (!own)
-        page_at(mfn).mapped_by_others.store(true, std::memory_order_release);
-    if (entry.writable())
+        raise_to(page_at(mfn).seen_by_others, SeenByOthers::for_reading);
+    if (entry.writable()) {
         TRY(get_type(domain, mfn, PageType::writable));
+        if (!own) // not before: who makes a table of it may just be forgetting that it was so
+            raise_to(page_at(mfn).seen_by_others, SeenByOthers::for_writing);
+    }
     (void)page.release();
     return stored;
 }

@@ -153,6 +153,7 @@ void PvVcpu::switch_in() {
         arch::fpu_set_xcr0(xcr0); // all features were enabled to save them
     }
     arch::set_task_switched(task_switched);
+    arch::reload_stack_segment(); // an interrupt of another's may have emptied it
     time_area_stale = true;
     demand(attention::border);
 }
@@ -178,10 +179,10 @@ using namespace hearth;
 using namespace hearth::pv;
 
 [[gnu::noinline]] bool see_to_border(PvVcpu& v, Registers& frame) {
-    before_guest(v);
-    deliver_pending(v);
-    if (v.must_stay_out())
+    do { // what comes while it stays out is delivered, too
         before_guest(v);
+        deliver_pending(v);
+    } while (v.must_stay_out());
     return sysret_is_safe(frame);
 }
 

@@ -13,6 +13,7 @@
 #include "pv/contents.h"
 
 #include <algorithm>
+#include <span>
 
 namespace hearth::pv {
 namespace {
@@ -33,27 +34,50 @@ AddressSlots& windows() {
 constexpr uint64_t window_flags = mapping::data & ~pte::global;
 constexpr unsigned entries_per_frame = page_size / 8;
 
-void unmap(PvVcpu& vcpu, Mfn (&frames)[ldt_frames], uint64_t offset) {
+/// What the processor finds where a guest's GDT has no frame: that there is no descriptor. To find
+/// no page would be a fault of whoever only asks (`lar`), which kernels do with any selector.
+alignas(page_size) constinit char const empty_page[page_size] = {};
+
+Result<> map_window_page(PvVcpu& vcpu, unsigned index, void const* page) {
+    return map_hypervisor_page(vcpu.window + index * page_size,
+                               frame_of(image_physical(reinterpret_cast<uint64_t>(page))),
+                               mapping::constant & ~pte::global);
+}
+
+/// Only CPUs that have run the domain since they last dropped everything have looked through its
+/// windows.
+void flush_window_page(PvVcpu const& vcpu, uint64_t offset) {
+    flush_tlb_page(vcpu.domain.dirty(), vcpu.window + offset);
+}
+
+void release_ldt(PvVcpu& vcpu) {
     for (unsigned i = 0; i < ldt_frames; ++i) {
-        Mfn const frame = std::exchange(frames[i], invalid_mfn);
+        Mfn const frame = std::exchange(vcpu.ldt[i], invalid_mfn);
         if (frame == invalid_mfn)
             continue;
-        unmap_hypervisor_page(vcpu.window + offset + i * page_size);
-        flush_tlb_page(all_cpus(), vcpu.window + offset + i * page_size);
+        unmap_hypervisor_page(vcpu.window + ldt_offset + i * page_size);
+        flush_window_page(vcpu, ldt_offset + i * page_size);
         put_page_and_type(vcpu.domain, frame);
     }
 }
 
-void release_gdt(PvVcpu& vcpu) {
+/// References to the frames are taken over; those to what was there are dropped.
+void replace_gdt(PvVcpu& vcpu, std::span<Mfn const> frames, unsigned entries) {
     for (unsigned i = 0; i < gdt_guest_frames; ++i) {
-        Mfn const frame = std::exchange(vcpu.gdt[i], invalid_mfn);
-        if (frame == invalid_mfn)
+        Mfn const frame = i < frames.size() ? frames[i] : invalid_mfn;
+        Mfn const old = std::exchange(vcpu.gdt[i], frame);
+        // Neither can fail: the window's tables are there.
+        if (frame != invalid_mfn)
+            (void)map_hypervisor_page(vcpu.window + i * page_size, frame, window_flags);
+        else if (old != invalid_mfn)
+            (void)map_window_page(vcpu, i, empty_page);
+        else
             continue;
-        unmap_hypervisor_page(vcpu.window + i * page_size);
-        flush_tlb_page(all_cpus(), vcpu.window + i * page_size);
-        put_page_and_type(vcpu.domain, frame);
+        flush_window_page(vcpu, i * page_size);
+        if (old != invalid_mfn)
+            put_page_and_type(vcpu.domain, old);
     }
-    vcpu.gdt_entries = 0;
+    vcpu.gdt_entries = entries;
 }
 
 } // namespace
@@ -64,8 +88,10 @@ Result<> create_window(PvVcpu& vcpu) {
         frame = invalid_mfn;
     for (Mfn& frame : vcpu.ldt)
         frame = invalid_mfn;
-    Mfn const own = frame_of(image_physical(reinterpret_cast<uint64_t>(arch::reserved_gdt_page())));
-    return map_hypervisor_page(vcpu.window + gdt_guest_frames * page_size, own, mapping::constant);
+    for (unsigned i = 0; i < ldt_offset / page_size; ++i)
+        TRY(map_window_page(vcpu, i,
+                            i == gdt_guest_frames ? arch::reserved_gdt_page() : empty_page));
+    return {};
 }
 
 Result<> set_gdt(PvVcpu& vcpu, Mfn const* frames, unsigned entries) {
@@ -79,18 +105,7 @@ Result<> set_gdt(PvVcpu& vcpu, Mfn const* frames, unsigned entries) {
                 put_page_and_type(vcpu.domain, frames[i]);
             return Errno::inval;
         }
-    release_gdt(vcpu);
-    for (unsigned i = 0; i < count; ++i) {
-        if (auto mapped = map_hypervisor_page(vcpu.window + i * page_size, frames[i], window_flags);
-            !mapped) {
-            for (unsigned rest = i; rest < count; ++rest)
-                put_page_and_type(vcpu.domain, frames[rest]);
-            release_gdt(vcpu);
-            return mapped;
-        }
-        vcpu.gdt[i] = frames[i];
-    }
-    vcpu.gdt_entries = entries;
+    replace_gdt(vcpu, {frames, count}, entries);
     return {};
 }
 
@@ -101,7 +116,7 @@ Result<> set_ldt(PvVcpu& vcpu, uint64_t base, uint32_t entries) {
     if (vcpu.ldt_base == base && vcpu.ldt_entries == entries)
         return {};
     arch::load_ldt(vcpu.cpu(), 0, 0);
-    unmap(vcpu, vcpu.ldt, ldt_offset);
+    release_ldt(vcpu);
     vcpu.ldt_base = base;
     vcpu.ldt_entries = entries;
     load_descriptor_tables(vcpu);
@@ -109,8 +124,8 @@ Result<> set_ldt(PvVcpu& vcpu, uint64_t base, uint32_t entries) {
 }
 
 void release_descriptor_tables(PvVcpu& vcpu) {
-    release_gdt(vcpu);
-    unmap(vcpu, vcpu.ldt, ldt_offset);
+    replace_gdt(vcpu, {}, 0);
+    release_ldt(vcpu);
 }
 
 // Hearth's own segments stay mapped there: a CPU that has been idle since the vCPU left it still

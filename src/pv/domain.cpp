@@ -16,6 +16,7 @@
 #include "memory/stacks.h"
 #include "pv/address_space.h"
 #include "pv/descriptor_tables.h"
+#include "sched/mutex.h"
 #include "time/clock.h"
 
 #include <cstring>
@@ -71,6 +72,8 @@ Result<> create_vcpu(Domain& domain, unsigned number) {
         free_vcpu(*v);
         return prepared;
     }
+    if (number != 0)
+        add_sibling(*v, *domain.vcpus[0]);
     domain.vcpus[number] = v;
     domain.vcpu_count = number + 1;
     return {};
@@ -79,6 +82,11 @@ Result<> create_vcpu(Domain& domain, unsigned number) {
 } // namespace
 
 Result<Domain*> create_domain(DomainId id, bool hardware, GuestLimits const& limits) {
+    // No frame may pass for another domain's, not even for a moment.
+    [[clang::no_destroy]] static constinit Mutex one_at_a_time;
+    MutexGuard const guard{one_at_a_time};
+    if (find_domain(id))
+        return Errno::exist;
     Domain* const d = TRY(make<Domain>());
     d->id = id;
     d->hardware = d->privileged = hardware;
@@ -99,7 +107,7 @@ Result<Domain*> create_domain(DomainId id, bool hardware, GuestLimits const& lim
     if (prepared)
         return d;
     if (d->shared_info)
-        free_frames(d->shared_info_frame, 0);
+        free_shared_frame(d->shared_info_frame);
     free_domain(*d);
     return prepared.error();
 }
@@ -126,8 +134,10 @@ Result<Domain*> make_guest(DomainId id, GuestLimits const& limits) {
 }
 
 Result<> create_guest_vcpus(Domain& domain) {
-    while (domain.vcpu_count < domain.settings.max_vcpus)
+    while (domain.vcpu_count < domain.settings.max_vcpus) {
         TRY(pv::create_vcpu(domain, domain.vcpu_count));
+        preempt_point();
+    }
     return {};
 }
 
@@ -148,8 +158,10 @@ void release_guest_state(Domain& domain) {
 }
 
 void free_domain(Domain& domain) {
-    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count})
+    for (Vcpu* const vcpu : std::span{domain.vcpus, domain.vcpu_count}) {
         pv::free_vcpu(pv::pv_vcpu(*vcpu));
+        preempt_point();
+    }
     events_destroy(domain);
     grants_destroy(domain);
     domain.memory_map.with([](GuestMemoryMap& map) { free_bytes(map.entries); });

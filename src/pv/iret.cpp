@@ -25,18 +25,20 @@ constexpr uint64_t selector(uint64_t wanted) { return (wanted & 0xffff) | 3; }
                rflags::fixed | rflags::interrupts;
     if (vcpu.domain.assists(abi::VmAssist::architectural_iopl))
         vcpu.iopl = frame.rflags & rflags::iopl;
-    // Who makes this hypercall came by `syscall`, and has its selectors.
-    bool const same_selectors = selector(frame.cs) == RING3_CS64 && selector(frame.ss) == RING3_DS;
+    // Who makes this hypercall came by `syscall`, and has the selectors that `sysret` loads.
     bool const in_syscall = frame.flags & abi::iret_in_syscall;
-    if (in_syscall && same_selectors) [[likely]]
+    // As `sysret` leaves them, whichever way is taken: what they hold now is the kernel's.
+    r.rcx = r.rip;
+    r.r11 = r.rflags;
+    if (in_syscall && selector(frame.cs) != RING3_CS32) [[likely]]
         return true;
     r.cs = selector(frame.cs);
-    r.ss = selector(frame.ss);
     r.vector = 0;
-    if (!in_syscall) {
-        r.r11 = frame.r11;
-        r.rcx = frame.rcx;
-    }
+    if (in_syscall)
+        return false;
+    r.ss = selector(frame.ss);
+    r.r11 = frame.r11;
+    r.rcx = frame.rcx;
     return false;
 }
 

@@ -130,6 +130,13 @@ Result<int64_t> report(uint64_t done, uint32_t count, Result<> result) {
     return 0;
 }
 
+/// Where it is, and where it was last and may come back to without loading them anew.
+CpuMask cpus_with_translations(PvVcpu const& v) {
+    int const last = v.loaded_on;
+    CpuMask const here = CpuMask::of(v.cpu());
+    return last < 0 ? here : here | CpuMask::of(static_cast<unsigned>(last));
+}
+
 /// The CPUs that may hold translations for the vCPUs of a guest's bitmap.
 Result<CpuMask> cpus_of_vcpus(Context const& c, uint64_t bitmap) {
     uint64_t const bytes = (c.domain.vcpu_count + 7) / 8;
@@ -138,19 +145,25 @@ Result<CpuMask> cpus_of_vcpus(Context const& c, uint64_t bitmap) {
     CpuMask cpus;
     for (unsigned v = 0; v < c.domain.vcpu_count; ++v)
         if (map[v / 8] >> (v % 8) & 1)
-            cpus = cpus | CpuMask::of(c.domain.vcpus[v]->cpu());
+            cpus = cpus | cpus_with_translations(pv_vcpu(*c.domain.vcpus[v]));
     return cpus & c.domain.dirty();
+}
+
+/// inval, also where the bitmap cannot be read.
+Result<CpuMask> cpus_named(Context const& c, abi::MmuExtOp const& op) {
+    auto const cpus = cpus_of_vcpus(c, op.argument2);
+    return cpus ? cpus : Errno::inval;
 }
 
 Result<> clear_or_copy(Domain& subject, abi::MmuExtOp const& op) {
     TypeRef const target = TRY(TypeRef::get(subject, Mfn{op.argument1}, PageType::writable));
-    note_written(subject, target.mfn());
     if (static_cast<MmuExtCommand>(op.command) == MmuExtCommand::clear_page) {
         zero_page(target.mfn());
-        return {};
+    } else {
+        PageRef const source = TRY(PageRef::get(Mfn{op.argument2}, subject.id));
+        arch::copy_quads(direct<void>(target.mfn()), direct<void>(source.mfn()), page_size / 8);
     }
-    PageRef const source = TRY(PageRef::get(Mfn{op.argument2}, subject.id));
-    arch::copy_quads(direct<void>(target.mfn()), direct<void>(source.mfn()), page_size / 8);
+    note_written(subject, target.mfn());
     return {};
 }
 
@@ -173,10 +186,10 @@ Result<> flush_operation(Context& c, abi::MmuExtOp const& op) {
             flush_tlb_page(c.domain.dirty(), address);
         return {};
     case MmuExtCommand::tlb_flush_multi:
-        flush_tlb(TRY(cpus_of_vcpus(c, op.argument2)));
+        flush_tlb(TRY(cpus_named(c, op)));
         return {};
     case MmuExtCommand::invlpg_multi: {
-        CpuMask const cpus = TRY(cpus_of_vcpus(c, op.argument2));
+        CpuMask const cpus = TRY(cpus_named(c, op));
         if (address_ok)
             flush_tlb_page(cpus, address);
         return {};
@@ -342,6 +355,8 @@ Result<int64_t> do_update_va_mapping(Context& c, uint64_t address, uint64_t valu
 Result<int64_t> do_update_va_mapping_otherdomain(Context& c, uint64_t address, uint64_t value,
                                                  uint64_t flags, uint32_t foreign) {
     Subject const frames = TRY(frame_owner_named(c, foreign));
+    if (frames.id == domid_io && !c.domain.privileged)
+        return Errno::perm;
     return map_at(c, address, value, flags, frames.id);
 }
 

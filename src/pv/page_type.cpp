@@ -19,12 +19,17 @@ void settle(Page& page, TypeWord word) { page.type.store(word.v, std::memory_ord
 Result<> become(Domain& domain, Mfn mfn, PageType old_type, PageType type) {
     Page& page = page_at(mfn);
     if (old_type != type) {
-        bool const everywhere = page.mapped_by_others.load(std::memory_order_acquire);
+        // On others' CPUs there may be translations to write by. On the owner's, which may not be
+        // this domain's, tables are walked.
+        SeenByOthers seen = page.seen_by_others.load(std::memory_order_acquire);
+        bool const everywhere = seen == SeenByOthers::for_writing || page.owner != domain.id;
         // What is nothing now may have been a table until it failed to become one again.
         bool const was_data = old_type == PageType::writable || old_type == PageType::descriptors;
         flush_stale_translations(page.flush_stamp.load(std::memory_order_acquire),
                                  everywhere ? all_cpus() : domain.dirty(),
                                  was_data ? IdleCpus::later : IdleCpus::now);
+        if (seen == SeenByOthers::for_writing) // it is in use as nothing now, so nobody does
+            page.seen_by_others.compare_exchange_strong(seen, SeenByOthers::for_reading);
     }
     if (auto checked = take_contents(domain, mfn, type); !checked) {
         settle(page, TypeWord::make(PageType::none, 0, 0));

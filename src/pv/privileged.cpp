@@ -23,6 +23,7 @@ namespace {
 
 using emulate::Access;
 using emulate::CodeSize;
+using emulate::Fault;
 using emulate::raise;
 
 bool has_io_privilege(PvVcpu const& v) {
@@ -31,11 +32,25 @@ bool has_io_privilege(PvVcpu const& v) {
     return v.iopl >> 12 >= (v.kernel_mode ? kernels : 3);
 }
 
-Access<> guest_access(Result<> result, uint64_t address, bool write) {
-    if (result)
-        return {};
-    // Which byte faulted is not known; the first is where the guest looks.
-    return raise(Vector::page_fault, write ? 2 : 0, address);
+/// One that leaves it as it is, if it has to be written to.
+bool can_access(GuestAddress at, bool write) {
+    uint8_t byte = 0;
+    if (!copy_from_guest(&byte, at, 1))
+        return false;
+    uint64_t expected = byte;
+    // SAFETY: the byte has just been found to lie outside the hypervisor.
+    return !write || arch::compare_exchange_guest(reinterpret_cast<void*>(at.raw()), &expected,
+                                                  byte, sizeof byte);
+}
+
+/// The processor names the first byte that it could not reach: on the second page, if there is one
+/// and the first is there.
+Fault fault_within(PvVcpu const& v, GuestAddress at, size_t size, bool write) {
+    uint64_t const last_page = align_down(at.raw() + size - 1, page_size);
+    bool const second = last_page > at.raw() && can_access(at, write);
+    constexpr uint32_t by_user = 4, by_write = 2;
+    return raise(Vector::page_fault, (v.kernel_mode ? 0 : by_user) | (write ? by_write : 0),
+                 second ? last_page : at.raw());
 }
 
 constexpr uint16_t pci_address_port = 0xcf8, pci_data_port = 0xcfc;
@@ -80,7 +95,9 @@ public:
         return s;
     }
     Access<> read(GuestAddress from, std::span<std::byte> to) override {
-        return guest_access(copy_from_guest(to.data(), from, to.size()), from.raw(), false);
+        if (copy_from_guest(to.data(), from, to.size()))
+            return {};
+        return fault_within(v_, from, to.size(), false);
     }
 };
 
@@ -119,7 +136,14 @@ public:
     explicit PrivilegedEnvironment(PvVcpu& v) : GuestEnvironment{v} {}
 
     Access<> write(GuestAddress to, std::span<std::byte const> from) override {
-        return guest_access(copy_to_guest(to, from.data(), from.size()), to.raw(), true);
+        if (copy_to_guest(to, from.data(), from.size()))
+            return {};
+        return fault_within(v_, to, from.size(), true);
+    }
+    Access<> check_write(GuestAddress to, size_t size) override {
+        if (can_access(to, true) && (size == 1 || can_access(to + (size - 1), true)))
+            return {};
+        return fault_within(v_, to, size, true);
     }
 
     Access<uint32_t> io_in(uint16_t port, unsigned size) override {
@@ -128,10 +152,12 @@ public:
         uint32_t const none = size == 4 ? ~0u : (1u << (size * 8)) - 1;
         if (!may_use_ports(v_.domain, port, static_cast<uint16_t>(port + size - 1)))
             return none;
-        if (port == pci_address_port && size == 4)
-            return v_.pci_address;
-        if (is_pci_port(port, size))
-            return v_.pci_address >> 31 ? pci_read_by_address(v_.pci_address, port, size) : none;
+        if (is_pci_port(port, size)) {
+            uint32_t const address = v_.domain.pci_address.load(std::memory_order_relaxed);
+            if (port == pci_address_port)
+                return address;
+            return address >> 31 ? pci_read_by_address(address, port, size) : none;
+        }
         return size == 1 ? arch::in8(port) : size == 2 ? arch::in16(port) : arch::in32(port);
     }
     Access<> io_out(uint16_t port, unsigned size, uint32_t value) override {
@@ -140,10 +166,11 @@ public:
         if (!may_use_ports(v_.domain, port, static_cast<uint16_t>(port + size - 1)))
             return {};
         if (port == pci_address_port && size == 4)
-            v_.pci_address = value;
+            v_.domain.pci_address.store(value, std::memory_order_relaxed);
         else if (is_pci_port(port, size)) {
-            if (v_.pci_address >> 31)
-                pci_write_by_address(v_.pci_address, port, size, value);
+            uint32_t const address = v_.domain.pci_address.load(std::memory_order_relaxed);
+            if (address >> 31)
+                pci_write_by_address(address, port, size, value);
         } else if (size == 1)
             arch::out8(port, static_cast<uint8_t>(value));
         else if (size == 2)
@@ -163,7 +190,7 @@ public:
             return action.value;
         case MsrRead::Kind::host:
             if (!arch::try_read_msr(index, &host))
-                return raise(Vector::general_protection);
+                return refuse_to_read(index);
             return (host & action.mask) | action.value;
         case MsrRead::Kind::tsc:
             return arch::read_tsc();
@@ -174,8 +201,19 @@ public:
                 return v_.speculation_control;
             return arch::read_msr(index); // a base
         default:
-            return raise(Vector::general_protection);
+            return refuse_to_read(index);
         }
+    }
+    /// A kernel that has no handler yet reads 0 from what the machine has, and would end of a #GP.
+    /// (public/arch-x86/xen.h, "MSR")
+    [[nodiscard]] Access<uint64_t> refuse_to_read(uint32_t index) const {
+        constexpr uint32_t hypervisors_own = 0x4000;
+        uint64_t host;
+        bool const has_handler =
+            v_.traps[static_cast<uint8_t>(Vector::general_protection)].address != 0;
+        if (!has_handler && index >> 16 != hypervisors_own && arch::try_read_msr(index, &host))
+            return uint64_t{0};
+        return raise(Vector::general_protection);
     }
     Access<> write_msr(uint32_t index, uint64_t value) override {
         if (!v_.kernel_mode)
@@ -204,7 +242,7 @@ public:
         case 4:
             return control_register_4(v_);
         default:
-            return raise(Vector::invalid_opcode);
+            return raise(Vector::general_protection);
         }
     }
     Access<> write_control(unsigned number, uint64_t value) override {
@@ -230,7 +268,7 @@ public:
             set_guest_control(v_.cr4);
             return {};
         default:
-            return raise(Vector::invalid_opcode);
+            return raise(Vector::general_protection);
         }
     }
     Access<uint64_t> read_debug(unsigned number) override {
@@ -246,8 +284,10 @@ public:
         if (!v_.kernel_mode)
             return raise(Vector::general_protection);
         Context c{v_, v_.domain};
-        if (!do_set_debugreg(c, number, value))
-            return raise(Vector::general_protection);
+        auto const done = do_set_debugreg(c, number, value);
+        if (!done)
+            return raise(done.error() == Errno::nodev ? Vector::invalid_opcode
+                                                      : Vector::general_protection);
         return {};
     }
     Access<emulate::CpuidLeaf> cpuid(uint32_t leaf, uint32_t subleaf) override {
@@ -528,19 +568,33 @@ Result<> store_debug_register(PvVcpu& v, unsigned index, uint64_t value) {
         v.debug[6] = (value & arch::dr6::conditions) | arch::dr6::none;
         return {};
     }
-    // No global-detect, and no I/O breakpoints: those would fire in Hearth. (Intel SDM vol.
-    // 3B, 18.2.4)
-    for (unsigned i = 0; i < 4; ++i)
+    // No general detect, and no I/O breakpoints: those would fire in Hearth. (Intel SDM vol. 3B,
+    // 18.2.4)
+    constexpr uint64_t general_detect = bit(13), enabled = 0xff;
+    if (value & general_detect)
+        return Errno::perm;
+    for (unsigned i = 0; i < 4 && (value & enabled); ++i)
         if ((value >> (16 + 4 * i) & 3) == 2)
             return Errno::perm;
-    v.debug[7] = (value & 0xffff0fff & ~bit(13)) | bit(10);
+    v.debug[7] = (value & 0xffff03ff) | bit(10);
     return {};
+}
+
+/// 4 and 5 stand for 6 and 7, unless the kernel has them undefined. (Intel SDM vol. 3B, 18.2.2)
+/// inval: no such register; nodev.
+Result<uint32_t> debug_register_meant(PvVcpu const& v, uint32_t index) {
+    if (index >= 8)
+        return Errno::inval;
+    if (index != 4 && index != 5)
+        return index;
+    if (v.cr4 & arch::cr4::de)
+        return Errno::nodev;
+    return index + 2;
 }
 
 Result<int64_t> do_set_debugreg(Context& c, uint32_t index, uint64_t value) {
     PvVcpu& v = pv_vcpu(c.vcpu);
-    if (index >= 8 || index == 4 || index == 5)
-        return Errno::inval;
+    index = TRY(debug_register_meant(v, index));
     TRY(store_debug_register(v, index, value));
     if (index < 4 && (v.debug[7] & 0xff))
         arch::write_debug_address(index, value);
@@ -553,9 +607,8 @@ Result<int64_t> do_set_debugreg(Context& c, uint32_t index, uint64_t value) {
 }
 
 Result<int64_t> do_get_debugreg(Context& c, uint32_t index) {
-    if (index >= 8 || index == 4 || index == 5)
-        return Errno::inval;
-    return static_cast<int64_t>(pv_vcpu(c.vcpu).debug[index]);
+    PvVcpu const& v = pv_vcpu(c.vcpu);
+    return static_cast<int64_t>(v.debug[TRY(debug_register_meant(v, index))]);
 }
 
 } // namespace hearth::pv

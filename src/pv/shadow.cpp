@@ -67,12 +67,9 @@ Result<Shadow*> Shadow::create(Domain& domain) {
         static_cast<uint32_t>(std::bit_ceil(least + std::min<uint64_t>(memory / 32, 1u << 18)));
     Shadow* const shadow = TRY(make<Shadow>(domain, capacity));
     auto const prepared = [&]() -> Result<> {
-        shadow->buckets_ = static_cast<uint32_t*>(TRY(allocate_bytes(capacity * sizeof(uint32_t))));
-        std::fill_n(shadow->buckets_, capacity, none);
-        void* const tables = TRY(allocate_bytes(capacity * sizeof(Table)));
-        shadow->tables_ = static_cast<Table*>(tables);
-        for (uint32_t i = 0; i < capacity; ++i)
-            new (&shadow->tables_[i]) Table;
+        TRY(shadow->buckets_.limit(capacity));
+        TRY(shadow->buckets_.grow_to_limit());
+        TRY(shadow->tables_.limit(capacity));
         // Each CPU may hold a root, and one walk takes three tables more.
         for (unsigned i = 0; i < max_cpus + 3; ++i) {
             if (!shadow->grow())
@@ -89,18 +86,20 @@ Result<Shadow*> Shadow::create(Domain& domain) {
 
 Shadow::~Shadow() {
     // No CPU may look, ahead of what it executes, through tables that are somebody else's already.
-    for (Table const& table : std::span{tables_, used_}) {
+    for (uint32_t i = 0; i < used_; ++i) {
+        Table const& table = tables_[i];
         if (table.guest != invalid_mfn && table.level == 4)
             evict_address_space(address_of(table.frame).raw());
         preempt_point();
     }
-    for (Table const& table : std::span{tables_, used_}) {
-        page_at(table.frame).flush_stamp.store(stale_from_now(), std::memory_order_relaxed);
+    for (uint32_t i = 0; i < used_; ++i) {
+        Table const& table = tables_[i];
+        mark_stale(page_at(table.frame), domain_.dirty());
         free_frames(table.frame, 0);
         preempt_point();
     }
-    free_bytes(tables_);
-    free_bytes(buckets_);
+    tables_.clear();
+    buckets_.clear();
 }
 
 Shadow::Table* Shadow::find(Mfn guest) {
@@ -119,20 +118,20 @@ Shadow::Table* Shadow::table_of(Mfn frame) {
 
 /// One more table with a frame of its own, which knows its number.
 bool Shadow::grow() {
-    if (used_ == capacity_)
+    if (used_ == capacity_ || (used_ == tables_.size() && !tables_.grow()))
         return false;
     auto const frame = allocate_frames(0);
     if (!frame)
         return false;
     page_at(*frame).next = used_;
+    tables_[used_].number = used_;
     tables_[used_++].frame = *frame;
     return true;
 }
 
 void Shadow::unlink(Table& table) {
-    auto const number = static_cast<uint32_t>(&table - tables_);
     uint32_t* link = &bucket_of(table.guest);
-    while (*link != number)
+    while (*link != table.number)
         link = &tables_[*link].next;
     *link = table.next;
     table.guest = invalid_mfn;
@@ -170,7 +169,7 @@ Shadow::Table* Shadow::find_or_take(Mfn guest, uint8_t level) {
     table->guest = guest;
     table->level = level;
     table->generation = generation_;
-    table->next = std::exchange(bucket_of(guest), static_cast<uint32_t>(table - tables_));
+    table->next = std::exchange(bucket_of(guest), table->number);
     if (level == 4)
         clear_root(table->frame);
     else
@@ -181,9 +180,8 @@ Shadow::Table* Shadow::find_or_take(Mfn guest, uint8_t level) {
 void Shadow::release(Table& table) {
     unlink(table);
     table.stale_since = stale_from_now();
-    auto const number = static_cast<uint32_t>(&table - tables_);
-    if (number < untouched_)
-        table.next = std::exchange(free_, number);
+    if (table.number < untouched_)
+        table.next = std::exchange(free_, table.number);
 }
 
 /// Back to the beginning, but for the roots that CPUs have loaded.

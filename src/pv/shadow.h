@@ -16,27 +16,32 @@
 #include "arch/paging_bits.h"
 #include "base/lock.h"
 #include "domain/domain.h"
+#include "domain/frame_array.h"
 #include "memory/allocator.h"
 
 namespace hearth::pv {
 
 class Shadow {
+    static constexpr uint32_t none = ~uint32_t{0};
     /// A frame that stands for one of the guest's tables.
     struct Table {
         Mfn guest = invalid_mfn; // invalid: free
         Mfn frame = invalid_mfn;
         uint64_t stale_since = 0; // of the TLB clock, when it was freed last
-        uint32_t next = none;     // in its bucket, or the free list
+        uint32_t number = none;
+        uint32_t next = none; // in its bucket, or the free list
         uint8_t level = 0;
         uint32_t generation = 0; // forgotten, unless it is the present one
     };
+    struct Bucket {
+        uint32_t first = none;
+    };
     struct Walk;
-    static constexpr uint32_t none = ~uint32_t{0};
 
     SpinLock<Rank::address_space> lock_;
     Domain& domain_;
-    Table* tables_ = nullptr;
-    uint32_t* buckets_ = nullptr;
+    FrameArray<Table> tables_;
+    FrameArray<Bucket> buckets_;
     uint32_t capacity_; // a power of two
     uint32_t used_ = 0; // tables that have a frame
     // Free are those of a list, and from `untouched_` on all but roots that were loaded when
@@ -49,8 +54,10 @@ class Shadow {
     Shadow(Domain& domain, uint32_t capacity) : domain_{domain}, capacity_{capacity} {}
     template <class T, class... A>
     friend Result<T*> hearth::make(A&&... arguments);
+    template <class T>
+    friend class hearth::FrameArray;
 
-    uint32_t& bucket_of(Mfn guest) { return buckets_[guest.raw() & (capacity_ - 1)]; }
+    uint32_t& bucket_of(Mfn guest) { return buckets_[guest.raw() & (capacity_ - 1)].first; }
     [[nodiscard]] bool stands(Table const& table) const {
         return table.guest != invalid_mfn && table.generation == generation_;
     }
@@ -67,7 +74,7 @@ class Shadow {
     bool mark_used(Walk& walk, bool write) const;
 
 public:
-    /// nomem.
+    /// May reschedule. nomem.
     static Result<Shadow*> create(Domain& domain);
     /// No vCPU of the domain's runs, and nobody else is looking at it. May reschedule.
     ~Shadow();

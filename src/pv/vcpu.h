@@ -37,7 +37,6 @@ struct PvVcpu final : Vcpu {
     uint64_t iopl = 0;          // where rflags has it; the processor's own is 0
     uint64_t io_bitmap = 0;     // linear address in the guest; 0: none
     uint32_t io_bitmap_ports = 0;
-    uint32_t pci_address = 0; // what the guest last wrote to port 0xcf8
     uint64_t debug[8]{};
 
     // Segments while it is not on a CPU. The base that the mode in use has is `active`.
@@ -57,7 +56,7 @@ struct PvVcpu final : Vcpu {
 
     void* fpu = nullptr; // XSAVE area, behind this object
     uint64_t xcr0 = 0;
-    int loaded_on = -1; // CPU whose registers still hold its segments and FPU
+    Hint<int> loaded_on{-1}; // CPU whose registers still hold its segments and FPU
 
     abi::VcpuInfo* first_info = nullptr; // of a vCPU that has no place in the shared info page
 

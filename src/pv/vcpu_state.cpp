@@ -4,6 +4,7 @@
 #include "arch/fpu.h"
 #include "arch/register_bits.h"
 #include "cpuid/pv_msr.h"
+#include "domain/dirty_log.h"
 #include "domain/guest_memory.h"
 #include "domain/guest_mode.h"
 #include "memory/allocator.h"
@@ -320,6 +321,7 @@ Result<> load_msr(Vcpu& vcpu, abi::VcpuMsr const& msr) {
 Result<> write_hypercall_page(Domain& domain, uint64_t frame) {
     TypeRef const page = TRY(TypeRef::get(domain, Mfn{frame}, PageType::writable));
     write_hypercall_stubs(direct<std::byte>(page.mfn()));
+    note_written(domain, page.mfn());
     return {};
 }
 

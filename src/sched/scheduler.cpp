@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <optional>
 
 namespace hearth {
 namespace {
@@ -42,19 +43,26 @@ struct Scheduler {
     };
     static Cpu cpus[max_cpus];
 
+    static constexpr uint64_t look_around = 100'000'000; // ns
+
     static Cpu& mine() { return cpus[this_cpu_id()]; }
 
     static void enter_state(Thread& t, RunState state, uint64_t now) {
-        t.times_.spent[static_cast<unsigned>(t.times_.state)] += now - t.times_.since;
-        t.times_.state = state;
+        t.times_.spent[static_cast<unsigned>(t.times_.state)] += since_then(t.times_, now);
+        __atomic_store(&t.times_.state, &state, __ATOMIC_RELAXED); // siblings look at it
         t.times_.since = now;
+    }
+
+    /// For how long it has been in its state. Another CPU, whose clock is a little behind, may ask.
+    static uint64_t since_then(RunTimes const& times, uint64_t now) {
+        return now > times.since ? now - times.since : 0;
     }
 
     static void charge(Cpu& cpu, uint64_t now) {
         Thread& t = *cpu.running;
         if (t.idle_)
             return;
-        uint64_t const ran = now - t.times_.since;
+        uint64_t const ran = since_then(t.times_, now);
         t.virtual_time_ += RunQueue::virtual_duration(t, ran);
         follow(cpu, t.virtual_time_);
         if (t.cap_)
@@ -120,25 +128,42 @@ struct Scheduler {
 
     static uint64_t current_virtual_time(Cpu const& cpu) {
         Thread const& t = *cpu.running;
-        return t.virtual_time_ + RunQueue::virtual_duration(t, now_ns() - t.times_.since);
+        return t.virtual_time_ + RunQueue::virtual_duration(t, since_then(t.times_, now_ns()));
+    }
+
+    /// Where siblings of its run or wait, of the first few.
+    static CpuMask cpus_of_siblings(Thread const& t) {
+        CpuMask found;
+        unsigned left_to_look_at = 16;
+        for (Thread const* s = t.next_sibling_; s != &t && left_to_look_at != 0;
+             s = s->next_sibling_, --left_to_look_at) {
+            RunState state;
+            __atomic_load(&s->times_.state, &state, __ATOMIC_RELAXED);
+            if (state == RunState::running || state == RunState::runnable)
+                found = found | CpuMask::of(s->cpu_);
+        }
+        return found;
     }
 
     /// Where a thread that wakes should run: where it was if that is idle, else an idle CPU, else
     /// where it was. A CPU that it prefers is better than one that it does not, if that is not idle
-    /// while the preferred one is busy.
+    /// while the preferred one is busy; and one without siblings is better than one with.
     static unsigned choose(Thread const& t) {
         CpuMask const allowed = t.affinity_ & online_cpus();
         if ((allowed & t.preferred_).has(t.cpu_) && cpus[t.cpu_].running->idle_ &&
             cpus[t.cpu_].queue.length == 0)
             return t.cpu_;
-        constexpr unsigned each = 2, not_preferred = 3; // more than a move, less than two threads
+        constexpr unsigned each = 2;
+        constexpr unsigned not_preferred = 3,
+                           siblings = 3; // more than a move, less than two threads
+        CpuMask const with_siblings = cpus_of_siblings(t);
         unsigned best = t.cpu_;
         unsigned best_load = ~0u;
         allowed.each([&](unsigned id) {
             unsigned const load =
                 each * (cpus[id].queue.length + (cpus[id].running->idle_ ? 0 : 1) +
                         (id == t.cpu_ ? 0 : 1)) +
-                (t.preferred_.has(id) ? 0 : not_preferred);
+                (t.preferred_.has(id) ? 0 : not_preferred) + (with_siblings.has(id) ? siblings : 0);
             if (load < best_load || (load == best_load && id == t.cpu_)) {
                 best_load = load;
                 best = id;
@@ -150,20 +175,30 @@ struct Scheduler {
     /// A runnable thread that is on no queue, nor about to get onto one: to the best CPU's. Nobody
     /// else moves it; its affinity may change under way.
     static void make_runnable(Thread& t) {
-        for (;;) {
-            {
-                unsigned const from = t.cpu_;
-                LockGuard guard{cpus[from].lock};
-                unsigned const to = choose(t);
-                // Its context must have left its last CPU before another may have it.
-                if (to == from || t.on_cpu_.load(std::memory_order_acquire))
-                    return enqueue(t);
-                hand_over(t, to);
+        while (!try_make_runnable(t))
+            wait_politely();
+    }
+    /// False: it may run neither where it is nor, yet, elsewhere.
+    static bool try_make_runnable(Thread& t) {
+        {
+            unsigned const from = t.cpu_;
+            LockGuard guard{cpus[from].lock};
+            unsigned const to = choose(t);
+            // Its context must have left its last CPU before another may have it.
+            bool const must_stay = t.on_cpu_.load(std::memory_order_acquire);
+            if (to == from || (must_stay && t.affinity_.has(from))) {
+                enqueue(t);
+                return true;
             }
-            LockGuard guard{cpus[t.cpu_].lock};
-            if (t.affinity_.has(t.cpu_))
-                return enqueue(t);
+            if (must_stay)
+                return false;
+            hand_over(t, to);
         }
+        LockGuard guard{cpus[t.cpu_].lock};
+        if (!t.affinity_.has(t.cpu_))
+            return false;
+        enqueue(t);
+        return true;
     }
     /// From now on another CPU's lock guards it; its own CPU's is held, and it is on no queue.
     static void hand_over(Thread& t, unsigned to) {
@@ -223,6 +258,8 @@ struct Scheduler {
     static void set_timers(Cpu& cpu, uint64_t now, uint64_t time, bool some_wait) {
         if (time != 0)
             cpu.turn_timer.set(now + time);
+        else if (!cpu.running->idle_ && !cpu.turn_timer.active())
+            cpu.turn_timer.set(now + look_around); // who is alone may take from who are not
         // One that is due already is not moved: its interrupt may only not have been taken yet.
         if (some_wait && !cpu.period_timer.active())
             cpu.period_timer.set(Cap::next_period(now));
@@ -289,7 +326,7 @@ struct Scheduler {
 
     /// How many wait on a CPU for longer than until it looks. Whom an idle one is about to run
     /// stays there: two such CPUs could take him from one another for ever.
-    static unsigned left_waiting(Cpu& cpu) {
+    static unsigned left_waiting(Cpu const& cpu) {
         unsigned const length = cpu.queue.length;
         return length != 0 && cpu.running->idle_ ? length - 1 : length;
     }
@@ -297,25 +334,61 @@ struct Scheduler {
         Thread* const first = cpu.queue.threads.front();
         return first && cpu.running->idle_ ? cpu.queue.threads.next(*first) : first;
     }
-    /// Takes a thread from the longest queue for a CPU with nothing to do.
-    static bool steal() {
-        unsigned const self = this_cpu_id();
-        unsigned busiest = self, most = 0;
-        online_cpus().each([&](unsigned id) {
-            if (id != self && left_waiting(cpus[id]) > most) {
-                most = left_waiting(cpus[id]);
-                busiest = id;
+    /// The one among them, if there is one, of which `measure` says the most, and not nothing.
+    template <class Measure>
+    static std::optional<unsigned> most_loaded(CpuMask among, Measure&& measure) {
+        std::optional<unsigned> found;
+        uint64_t most = 0;
+        among.each([&](unsigned id) {
+            if (uint64_t const load = measure(cpus[id]); load > most) {
+                most = load;
+                found = id;
             }
         });
-        if (busiest == self)
-            return false;
+        return found;
+    }
+    /// From the other CPU of which `measure` says the most and that has something to take.
+    template <class Measure, class Take>
+    static bool take_from_one(Measure&& measure, Take&& take) {
+        CpuMask others = online_cpus().without(this_cpu_id());
+        while (auto const most = most_loaded(others, measure)) {
+            if (take(cpus[*most]))
+                return true;
+            others = others.without(*most);
+        }
+        return false;
+    }
+    /// Takes a thread from the longest queue, of those that have one for it, for a CPU with nothing
+    /// to do.
+    static bool steal() {
+        // Whose context is just leaving its last CPU is worth waiting for: nobody would call again.
+        constexpr unsigned patience = 1000;
+        for (unsigned i = 0; i < patience; ++i) {
+            bool some_are_leaving = false;
+            if (steal_from_any(some_are_leaving))
+                return true;
+            if (!some_are_leaving)
+                break;
+            wait_politely();
+        }
+        return false;
+    }
+    static bool steal_from_any(bool& some_are_leaving) {
+        return take_from_one(left_waiting,
+                             [&](Cpu& from) { return steal_from(from, some_are_leaving); });
+    }
+    static bool steal_from(Cpu& from, bool& some_are_leaving) {
+        unsigned const self = this_cpu_id();
         Thread* taken = nullptr;
         {
-            Cpu& from = cpus[busiest];
             LockGuard guard{from.lock};
-            for (Thread* t = first_left_waiting(from); t; t = from.queue.threads.next(*t)) {
-                if (!may_come(*t, self))
+            unsigned left_to_look_at = 32;
+            for (Thread* t = first_left_waiting(from); t && left_to_look_at != 0;
+                 t = from.queue.threads.next(*t), --left_to_look_at) {
+                if (!may_come(*t, self)) {
+                    some_are_leaving |= t->affinity_.has(self);
                     continue;
+                }
                 if (!taken || t->preferred_.has(self))
                     taken = t;
                 if (taken->preferred_.has(self))
@@ -345,37 +418,35 @@ struct Scheduler {
 
     /// Takes a thread from the CPU with the most weight if that leaves the other with no less than
     /// this one: so a thread's share depends little on which CPU it is on.
-    static void balance() {
+    static void balance() { (void)take_from_one(excess_weight, balance_with); }
+    static uint64_t excess_weight(Cpu const& cpu) {
+        uint64_t const weight = cpu.queue.weight, own = mine().queue.weight;
+        return weight > own ? weight - own : 0;
+    }
+    static bool balance_with(Cpu& from) {
         unsigned const self = this_cpu_id();
-        unsigned heaviest = self;
-        online_cpus().each([&](unsigned id) {
-            if (cpus[id].queue.weight > cpus[heaviest].queue.weight)
-                heaviest = id;
-        });
-        if (heaviest == self)
-            return;
-        Cpu& from = cpus[heaviest];
         Thread* taken = nullptr;
         {
             LockGuard guard{from.lock};
-            uint64_t const mine = cpus[self].queue.weight;
-            uint64_t const too_much = from.queue.weight > mine ? (from.queue.weight - mine) / 2 : 0;
+            uint64_t const too_much = excess_weight(from) / 2;
             unsigned left_to_look_at = 16;
             taken = first_left_waiting(from);
             while (taken && (taken->weight_ > too_much || !may_come(*taken, self) ||
                              !taken->preferred_.has(self)))
                 taken = --left_to_look_at != 0 ? from.queue.threads.next(*taken) : nullptr;
             if (!taken)
-                return;
+                return false;
             from.queue.take_off(*taken);
             hand_over(*taken, self);
         }
         arrive(*taken);
+        return true;
     }
 
     static void prepare(Thread& t, uint64_t stack, void (*function)(void*), void* argument) {
         t.stack_end_ = stack + arch::stack_size;
         t.saved_stack_pointer_ = arch::prepare_stack(t.stack_end_, t, function, argument);
+        t.times_.since = now_ns();
     }
     static void adopt_idle(Thread& t, uint64_t stack) {
         Cpu& cpu = mine();
@@ -411,6 +482,8 @@ struct Scheduler {
         bool const queued = t.queue_node_.linked();
         if (elsewhere && queued)
             cpu.queue.take_off(t);
+        else if (queued)
+            call_idle_cpu(t); // there may be more to choose from
         else if (elsewhere && cpu.running == &t)
             t.demand(attention::reschedule);
         unsigned const id = t.cpu_;
@@ -421,6 +494,10 @@ struct Scheduler {
             make_runnable(t);
         else if (elsewhere && id != this_cpu_id())
             send_ipi(CpuMask::of(id), Ipi::reschedule);
+    }
+    static void join(Thread& t, Thread& to) {
+        t.next_sibling_ = to.next_sibling_;
+        to.next_sibling_ = &t;
     }
     static void weight(Thread& t, uint32_t weight) __attribute__((no_thread_safety_analysis)) {
         Cpu& cpu = lock_cpu_of(t);
@@ -477,9 +554,7 @@ struct Scheduler {
         Cpu& cpu = lock_cpu_of(t);
         RunTimes r = t.times_;
         cpu.lock.unlock();
-        uint64_t const now = now_ns();
-        if (now > r.since)
-            r.spent[static_cast<unsigned>(r.state)] += now - r.since;
+        r.spent[static_cast<unsigned>(r.state)] += since_then(r, now_ns());
         return r;
     }
 };
@@ -526,6 +601,7 @@ void sleep_current() { Scheduler::leave(RunState::blocked); }
 void park_current() { Scheduler::leave(RunState::offline); }
 void yield_current() { Scheduler::leave(RunState::runnable); }
 void set_affinity(Thread& thread, CpuMask cpus) { Scheduler::affinity(thread, cpus); }
+void add_sibling(Thread& thread, Thread& to) { Scheduler::join(thread, to); }
 void set_weight(Thread& thread, uint32_t weight) { Scheduler::weight(thread, weight); }
 void set_preferred_cpus(Thread& thread, CpuMask cpus) { Scheduler::prefer(thread, cpus); }
 void set_cap(Thread& thread, Cap* cap) { Scheduler::cap(thread, cap); }
@@ -561,9 +637,12 @@ void let_others_run() {
     yield_current();
 }
 
+// Who is not running looks at what is demanded of it when it comes, so its CPU, which may be
+// another domain's, is left alone. The caller's demand is seen before this looks: it is a locked
+// operation, and so is switch_in()'s after `running` is set.
 void kick(Thread& thread) {
     unsigned const cpu = thread.cpu();
-    if (cpu != this_cpu_id())
+    if (cpu != this_cpu_id() && Scheduler::cpus[cpu].running == &thread)
         send_ipi(CpuMask::of(cpu), Ipi::reschedule);
 }
 

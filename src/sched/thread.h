@@ -67,6 +67,7 @@ private:
     bool idle_ = false;
     bool wake_pending_ = false;
     std::atomic<bool> on_cpu_{false};
+    Thread* next_sibling_ = this; // a ring
     CpuMask affinity_ = any_cpu;
     uint64_t virtual_time_ = 0;
     uint32_t weight_ = 256;
@@ -98,6 +99,9 @@ void yield_current();
 void let_others_run();
 /// Where it may run from now on; it leaves a CPU that is not among them as soon as it can.
 void set_affinity(Thread& thread, CpuMask cpus);
+/// Makes it one of those that rather wait for different CPUs, since one may wait for what another
+/// holds: a guest's locks. Neither has been started yet.
+void add_sibling(Thread& thread, Thread& to);
 /// Its share beside others on the same CPU; 256 is everybody's to begin with. Not 0.
 void set_weight(Thread& thread, uint32_t weight);
 /// The CPUs that it runs on rather than on others of its affinity, when there is a choice.

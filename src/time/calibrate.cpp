@@ -18,21 +18,28 @@ uint64_t read_pit() {
     return 0xffff - (low | uint64_t{arch::in8(0x42)} << 8);
 }
 
-/// A reading of both counters at what is as nearly the same time as can be had: the tightest of
-/// several tries.
+/// What another counter shows, and the TSC at what is as nearly the same time as can be had: the
+/// tightest of several tries.
 struct Reading {
-    uint64_t reference, tsc, width = ~uint64_t{0};
+    uint64_t value, tsc, width = ~uint64_t{0};
 };
-Reading read_both(ReferenceCounter const& reference) {
+template <class Read>
+Reading read_beside_tsc(Read&& read) {
     Reading best{};
     for (unsigned i = 0; i < 8; ++i) {
         uint64_t const before = arch::read_tsc();
-        uint64_t const value = reference.read();
+        uint64_t const value = read();
         uint64_t const after = arch::read_tsc();
         if (after - before < best.width)
             best = {value, before + (after - before) / 2, after - before};
     }
     return best;
+}
+
+/// value * numerator / denominator, without a product that does not fit.
+uint64_t scaled(uint64_t value, uint64_t numerator, uint64_t denominator) {
+    uint64_t const whole = value / denominator, rest = value % denominator;
+    return whole * numerator + rest * numerator / denominator;
 }
 
 } // namespace
@@ -84,43 +91,45 @@ Calibration Calibration::begin(ReferenceCounter const& reference) {
     Calibration c;
     c.reference_ = reference;
     arch::apic_timer_start(0xffffffff);
-    uint64_t const apic_start = arch::apic_timer_remaining();
-    Reading const start = read_both(reference);
+    Reading const apic_start = read_beside_tsc(arch::apic_timer_remaining);
+    Reading const start = read_beside_tsc(reference.read);
     // For half a millisecond, or longer where a reading takes so long that it would not say when
     // it was taken to within a two-hundredth of that; but before a narrow counter comes round.
     uint64_t const half_millisecond = reference.hertz / 2000 + 1;
-    uint64_t apic_ticks = 0, elapsed = 0;
-    Reading end{};
+    uint64_t elapsed = 0;
+    Reading end{}, apic_end{};
     do {
         arch::pause();
-        apic_ticks = apic_start - arch::apic_timer_remaining();
-        end = read_both(reference);
-        elapsed = (end.reference - start.reference) & reference.mask;
+        apic_end = read_beside_tsc(arch::apic_timer_remaining);
+        end = read_beside_tsc(reference.read);
+        elapsed = (end.value - start.value) & reference.mask;
     } while (elapsed < half_millisecond || (elapsed < reference.mask / 2 &&
                                             end.tsc - start.tsc < 100 * (start.width + end.width)));
     arch::apic_timer_start(0);
-    c.first_reference_ = start.reference;
+    c.first_reference_ = start.value;
     c.first_tsc_ = start.tsc;
-    c.rough_ = {(end.tsc - start.tsc) * reference.hertz / elapsed,
-                apic_ticks * reference.hertz / elapsed};
+    // Either counter by the TSC that was read beside it: what comes between their readings is
+    // nobody's.
+    c.rough_.tsc_hertz = (end.tsc - start.tsc) * reference.hertz / elapsed;
+    c.apic_ticks_ = apic_start.value - apic_end.value;
+    c.apic_tsc_ticks_ = apic_end.tsc - apic_start.tsc;
+    c.rough_.apic_hertz = scaled(c.apic_ticks_, c.rough_.tsc_hertz, c.apic_tsc_ticks_);
     return c;
 }
 
 Frequencies Calibration::finish() const {
-    Reading const end = read_both(reference_);
+    Reading const end = read_beside_tsc(reference_.read);
     uint64_t const ticks = end.tsc - first_tsc_;
-    uint64_t elapsed = (end.reference - first_reference_) & reference_.mask;
+    uint64_t elapsed = (end.value - first_reference_) & reference_.mask;
     // A narrow counter has come round some times since; the rough frequency tells how many.
     if (uint64_t const period = reference_.mask + 1; period != 0) {
         uint64_t const expected = ticks / (rough_.tsc_hertz / 1000 + 1) * reference_.hertz / 1000;
         if (expected > elapsed)
             elapsed += (expected - elapsed + period / 2) / period * period;
     }
-    // ticks * hertz / elapsed, without a product that does not fit.
-    uint64_t const whole = ticks / elapsed, rest = ticks % elapsed;
     Frequencies f;
-    f.tsc_hertz = whole * reference_.hertz + rest * reference_.hertz / elapsed;
-    f.apic_hertz = rough_.apic_hertz;
+    f.tsc_hertz = scaled(ticks, reference_.hertz, elapsed);
+    f.apic_hertz = scaled(apic_ticks_, f.tsc_hertz, apic_tsc_ticks_);
     return f;
 }
 

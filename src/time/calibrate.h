@@ -15,6 +15,7 @@ struct Frequencies {
 class Calibration {
     ReferenceCounter reference_;
     uint64_t first_reference_ = 0, first_tsc_ = 0;
+    uint64_t apic_ticks_ = 0, apic_tsc_ticks_ = 0; // both over the same time
     Frequencies rough_;
 
 public:

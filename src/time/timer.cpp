@@ -1,6 +1,7 @@
 #include "time/timer.h"
 
 #include "arch/apic.h"
+#include "base/hint.h"
 #include "base/lock.h"
 #include "cpu/cpu.h"
 #include "time/clock.h"
@@ -89,7 +90,7 @@ struct alignas(64) CpuTimers {
     std::atomic<uint32_t> interrupts{0};
 };
 constinit CpuTimers cpu_timers[max_cpus];
-constinit uint64_t apic_hertz = 0;
+constinit Hint<uint64_t> apic_hertz{0};
 constinit bool started = false;
 constexpr uint64_t longest_wait = 1'000'000'000; // re-armed at least once a second
 

@@ -36,7 +36,8 @@ private:
     Timer* previous_ = nullptr;
 };
 
-/// The APIC timer's frequency in Hz, or 0 where deadlines are set in TSC ticks.
+/// The APIC timer's frequency in Hz, or 0 where deadlines are set in TSC ticks. Again when it is
+/// better known.
 void timers_initialise(uint64_t apic_hertz);
 void timers_initialise_cpu();
 /// The timer vector's handler.

@@ -197,6 +197,8 @@ TEST(Acpi, Fadt) {
     EXPECT_EQ(t->fixed.pm1a_event.width, 32);
     EXPECT_EQ(t->fixed.pm1a_control.space, RegisterAddress::Space::memory);
     EXPECT_EQ(t->fixed.pm1a_control.address, 0xfe000000u);
+    EXPECT_EQ(t->fixed.pm1a_control.port(), 0u) << "it is none";
+    EXPECT_EQ(t->fixed.pm1a_event.port(), 0x600u);
     EXPECT_FALSE(t->fixed.pm1b_control.present());
     EXPECT_EQ(t->fixed.pm_timer.address, 0x608u);
     EXPECT_TRUE(t->fixed.pm_timer_32_bits);

@@ -42,7 +42,8 @@ TEST(Allocator, RandomBlocksNeverOverlapAndMergeBack) {
         if (random() % 2 || live.empty()) {
             unsigned const order = static_cast<unsigned>(random() % 8);
             bool const low = random() % 4 == 0;
-            auto const got = allocate_frames(order, low ? Zone::below_4g : Zone::any);
+            auto const got = allocate_frames(
+                order, low ? frame_of(PhysicalAddress{uint64_t{1} << 32}) : any_frame);
             ASSERT_TRUE(got);
             uint64_t const first = got->raw(), size = uint64_t{1} << order;
             EXPECT_TRUE(is_aligned(first, size));
@@ -104,10 +105,36 @@ TEST(Allocator, LowMemoryRunsOutWhileHighMemoryLasts) {
     free_frames(any, 0);
 }
 
+/// Blocks that lie too high may be the first in their lists.
+TEST(Allocator, LowMemoryIsFoundBehindHigherOnes) {
+    boot_machine();
+    constexpr Mfn end = frame_of(PhysicalAddress{16 << 20});
+    std::vector<Mfn> low, high;
+    while (auto const got = allocate_frames(0, end)) {
+        EXPECT_LT(*got, end);
+        low.push_back(*got);
+    }
+    ASSERT_GT(low.size(), 100u);
+    for (unsigned i = 0; i < 4; ++i)
+        high.push_back(*allocate_frames(0, frame_of(PhysicalAddress{4_GiB})));
+    Mfn const wanted = low.back();
+    low.pop_back();
+    free_frames(wanted, 0);
+    free_frames(high[0], 0);
+    free_frames(high[2], 0);
+    auto const found = allocate_frames(0, end);
+    ASSERT_TRUE(found);
+    EXPECT_EQ(*found, wanted);
+    for (Mfn const mfn : {high[1], high[3], *found})
+        free_frames(mfn, 0);
+    for (Mfn const mfn : low)
+        free_frames(mfn, 0);
+}
+
 TEST(Allocator, AFreedFrameIsFlushedBeforeItsNextUse) {
     boot_machine();
     Mfn const frame = *allocate_frames(0);
-    page_at(frame).flush_stamp.store(stale_from_now());
+    mark_stale(page_at(frame), all_cpus());
     free_frames(frame, 0);
     uint64_t loads[machine_cpus];
     for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)

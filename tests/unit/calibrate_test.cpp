@@ -120,6 +120,29 @@ TEST_F(Calibrating, TheHighPrecisionTimerSaysHowFastItIs) {
     }
 }
 
+/// Somebody held up the processor while it was being looked at.
+TEST_F(Calibrating, TheApicsTimerIsMeasuredOverItsOwnTime) {
+    constexpr uint64_t apic_hertz = 62'500'000;
+    static uint64_t readings;
+    for (uint64_t const held_up_at : {1, 2, 5, 8, 1000}) {
+        readings = 0;
+        static uint64_t when;
+        when = held_up_at;
+        host::timer_remaining = [](uint32_t ticks) {
+            return ticks - static_cast<uint32_t>(counted(apic_hertz, 0xffffffff));
+        };
+        host::read_wide_port = [](uint16_t, unsigned) {
+            host::tsc += ++readings == when ? tsc_hertz / 200 : 1000;
+            return static_cast<uint32_t>(counted(pm_hertz, 0xffffff));
+        };
+        Calibration const calibration = Calibration::begin(pm_timer_counter(0x608, false));
+        expect_near(calibration.rough().apic_hertz, apic_hertz, 0.01);
+        host::tsc += tsc_hertz;
+        expect_near(calibration.finish().apic_hertz, apic_hertz, 0.001);
+    }
+    host::timer_remaining = nullptr;
+}
+
 TEST_F(Calibrating, ATscOfUnknownSpeedIsNoReference) { EXPECT_EQ(tsc_counter().read, nullptr); }
 
 } // namespace

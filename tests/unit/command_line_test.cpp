@@ -186,6 +186,11 @@ TEST(CommandLine, DefencesAgainstSpeculation) {
     EXPECT_EQ(warnings("spec-ctrl=bti-thunk=prayer").size(), 1u);
 }
 
+TEST(CommandLine, TheWatchdogsTimeSaysWhetherThereIsOne) {
+    EXPECT_TRUE(parsed("watchdog_timeout=3").watchdog);
+    EXPECT_FALSE(parsed("watchdog watchdog_timeout=0").watchdog);
+}
+
 TEST(CommandLine, TheRest) {
     auto o = parsed(
         "mem=2G maxcpus=4 reboot=acpi,kbd watchdog_timeout=9 nmi=fatal clocksource=hpet "
@@ -236,7 +241,7 @@ TEST(CommandLine, NothingPassesInSilence) {
                      "iommu=quantum",
                      "pcid=xpti",
                      "conring_size=1",
-                     "watchdog_timeout=0",
+                     "watchdog_timeout=3601",
                      "console=",
                      "dom0=",
                      "iommu=",

@@ -1,4 +1,5 @@
 // What is written while a serial port is busy, and when it is sent.
+#include "cpu/crash.h"
 #include "fake_machine.h"
 
 #include <gtest/gtest.h>
@@ -12,16 +13,18 @@ namespace {
 
 bool port_is_busy = false;
 unsigned looks_until_room = 0, looks = 0;
-uint8_t waiting_input = 0;
+uint8_t waiting_input = 0, interrupt_cause = 0xc1;
 
 uint8_t read_uart(uint16_t port, uint8_t) {
-    constexpr uint16_t com1 = 0x3f8, line_status = com1 + 5, scratch = com1 + 7;
+    constexpr uint16_t com1 = 0x3f8, cause = com1 + 2, line_status = com1 + 5, scratch = com1 + 7;
     switch (port) {
     case line_status:
         ++looks;
         if (looks_until_room != 0 && --looks_until_room == 0)
             port_is_busy = false;
         return static_cast<uint8_t>((port_is_busy ? 0 : 0x60) | (waiting_input ? 1 : 0));
+    case cause:
+        return interrupt_cause;
     case scratch:
         return 0x5a;
     case com1:
@@ -73,6 +76,22 @@ TEST_F(ConsoleQueue, MuchIsSentInParts) {
     EXPECT_EQ(host::serial_output(), text);
 }
 
+TEST_F(ConsoleQueue, OneWithoutAFifoIsGivenAByteAtATime) {
+    interrupt_cause = 0x01; // a 16450
+    console_initialise({.com1 = true});
+    host::serial_output().clear();
+    console_write("abcdefghijklmnopqrstuvwxyz");
+    port_is_busy = false;
+    looks = 0;
+    console_service();
+    EXPECT_LT(host::serial_output().size(), looks) << "it is asked before each";
+    EXPECT_NE(host::serial_output(), "");
+    interrupts(26);
+    EXPECT_EQ(host::serial_output(), "abcdefghijklmnopqrstuvwxyz");
+    interrupt_cause = 0xc1;
+    console_initialise({.com1 = true});
+}
+
 TEST_F(ConsoleQueue, TellsWhenThereIsRoom) {
     EXPECT_TRUE(console_has_room(8192));
     console_write(std::string(8000, 'x'));
@@ -105,6 +124,14 @@ TEST_F(ConsoleQueue, APortThatIsSlowLosesNothing) {
     console_flush();
     EXPECT_FALSE(port_is_busy) << "written before there was room";
     EXPECT_EQ(host::serial_output(), "all of it");
+}
+
+TEST_F(ConsoleQueue, NothingIsLeftInItWhenTheMachineStops) {
+    set_reboot_on_panic(false);
+    set_log_thresholds(LogSource::hearth, {LogThreshold::error, LogThreshold::error});
+    looks_until_room = 1'000;
+    EXPECT_DEATH(leave_machine_after_crash(), "Stopped; reset the machine to go on");
+    set_reboot_on_panic(true);
 }
 
 TEST_F(ConsoleQueue, APortThatStopsIsWaitedForOnce) {
@@ -197,7 +224,7 @@ TEST_F(ConsoleKeys, AreDomain0sUntilThreeTimesControlA) {
     EXPECT_NE(host::serial_output().find("keys go to Domain 0 now"), std::string::npos);
     type("\n");
     EXPECT_EQ(debug_keys, "hq");
-    EXPECT_EQ(read(), "lsxy\n");
+    EXPECT_EQ(read(), "ls\x01\x01x\x01y\n");
 }
 
 TEST_F(ConsoleKeys, ThatNobodyReadsAreLostInTheEnd) {

@@ -36,6 +36,10 @@ protected:
         EXPECT_EQ(answer.pool, pool);
         return toolstack.argument<uint64_t>(0x800);
     }
+    uint32_t domains_of(uint32_t pool) {
+        EXPECT_EQ(operate(abi::cpu_pool_info, pool), 0);
+        return answer.domain_count;
+    }
     uint64_t free_cpus() {
         EXPECT_EQ(operate(abi::cpu_pool_free_info, 0), 0);
         return toolstack.argument<uint64_t>(0x800);
@@ -98,7 +102,10 @@ TEST_F(Pools, ThereAreNotEndlesslyMany) {
 }
 
 TEST_F(Pools, DomainsRunOnTheirPoolsCpus) {
+    uint32_t const others = domains_of(0);
+    EXPECT_NE(others, 0u);
     Guest guest;
+    EXPECT_EQ(domains_of(0), others + 1);
     DomainId const id = guest.domain.id;
     EXPECT_EQ(create(5), 0);
     EXPECT_EQ(move(5, id), noent) << "it has no CPU";
@@ -114,8 +121,8 @@ TEST_F(Pools, DomainsRunOnTheirPoolsCpus) {
     EXPECT_TRUE(guest.run([] {})); // on its way
     EXPECT_TRUE(guest.run([&] { cpu = this_cpu_id(); }));
     EXPECT_EQ(cpu, 3u);
-    EXPECT_EQ(operate(abi::cpu_pool_info, 5), 0);
-    EXPECT_EQ(answer.domain_count, 1u);
+    EXPECT_EQ(domains_of(5), 1u);
+    EXPECT_EQ(domains_of(0), others) << "those of before";
     EXPECT_EQ(remove(5, 3), busy);
     EXPECT_EQ(remove(5, any), busy);
     EXPECT_EQ(destroy(5), busy);
@@ -125,6 +132,7 @@ TEST_F(Pools, DomainsRunOnTheirPoolsCpus) {
         << "none of its pool's";
     EXPECT_EQ(move(0, id), 0);
     EXPECT_EQ(toolstack.info(id).cpu_pool, 0u);
+    EXPECT_EQ(domains_of(5), 0u);
     EXPECT_TRUE(guest.run([&] { cpu = this_cpu_id(); }));
     EXPECT_TRUE(guest.run([&] { cpu = this_cpu_id(); }));
     EXPECT_NE(cpu, 3u);
@@ -170,7 +178,9 @@ TEST_F(Pools, DomainsAreBornAndDieInThem) {
     EXPECT_EQ(toolstack.info(id).cpu_pool, 2u);
     EXPECT_EQ(find_domain(id)->vcpus[0]->affinity(), CpuMask::of(2));
     EXPECT_EQ(destroy(2), busy);
+    EXPECT_EQ(domains_of(2), 1u);
     EXPECT_EQ(toolstack.end(id), 0);
+    EXPECT_EQ(domains_of(2), 0u);
     EXPECT_EQ(remove(2, 2), 0);
     EXPECT_EQ(destroy(2), 0);
     EXPECT_EQ(add(0, 2), 0);

@@ -547,6 +547,30 @@ TEST(PvMsr, SpeculationControlFollowsTheFeatures) {
     EXPECT_EQ(pv_cpuid(7, 0, host, inputs).edx & 1u << 26, 0u);
 }
 
+TEST(PvCpuid, WhatIsTakenAwayTakesWithItWhatNeedsIt) {
+    CapableHost const host;
+    PvPolicyInputs inputs = domain_0();
+    uint32_t allowed[feature_words];
+    inputs.features.allowed = allowed;
+    auto const has = [&](FeatureWord word, unsigned bit) {
+        return (pv_features(host, inputs.features, word) >> bit & 1) != 0;
+    };
+    constexpr auto basic = FeatureWord::leaf_1_ecx, leaf_7 = FeatureWord::leaf_7_ebx;
+    constexpr unsigned fma = 12, xsave = 26, avx = 28, avx2 = 5, avx512f = 16, avx512vl = 31;
+    std::fill_n(allowed, feature_words, ~0u);
+    ASSERT_TRUE(has(basic, fma) && has(leaf_7, avx2) && has(leaf_7, avx512vl));
+    allowed[static_cast<unsigned>(basic)] = ~(1u << xsave);
+    EXPECT_FALSE(has(basic, avx) || has(basic, fma) || has(leaf_7, avx2) || has(leaf_7, avx512f));
+    EXPECT_FALSE(has(FeatureWord::leaf_d_1_eax, 0));
+    allowed[static_cast<unsigned>(basic)] = ~(1u << avx);
+    EXPECT_TRUE(has(basic, xsave));
+    EXPECT_FALSE(has(basic, fma) || has(leaf_7, avx2) || has(leaf_7, avx512f));
+    allowed[static_cast<unsigned>(basic)] = ~0u;
+    allowed[static_cast<unsigned>(leaf_7)] = ~(1u << avx512f);
+    EXPECT_TRUE(has(leaf_7, avx2));
+    EXPECT_FALSE(has(leaf_7, avx512vl));
+}
+
 TEST(PvCpuid, AddressesAreAsWideAsMemoryIsHigh) {
     uint32_t const width = pv::machine_cpuid().address_width();
     EXPECT_EQ((frame_limit().raw() - 1) >> (width - page_shift), 0u);

@@ -83,6 +83,34 @@ TEST_F(Crash, OnlyTheFirstReports) {
         "the fake machine stopped");
 }
 
+TEST_F(Crash, OneThatCannotBeReportedLeavesAllTheSame) {
+    EXPECT_DEATH(
+        {
+            host::write_port = [](uint16_t port, unsigned, uint32_t) {
+                if (port != 0xcf9)
+                    return;
+                fprintf(stderr, "[%x]", port);
+                panic("while it reports the first");
+            };
+            panic("the first");
+        },
+        "\\[cf9\\]\\[cf9\\](.|\n)*the fake machine stopped");
+}
+
+TEST_F(Crash, OnlyHearthsOwnStackIsFollowed) {
+    host::write_port = [](uint16_t port, unsigned, uint32_t) {
+        bool const followed = host::serial_output().find("Stack trace") != std::string::npos;
+        if (port == 0xcf9)
+            fputs(followed ? "[followed]" : "[left alone]", stderr);
+    };
+    Registers frame = some_registers();
+    frame.cs = 0xe008;
+    frame.rsp = frame.rbp = 0xffff838000002000; // where nothing is mapped
+    EXPECT_DEATH(crash_report(frame, "a test"), "\\[followed\\]");
+    frame.cs = 0xe033;
+    EXPECT_DEATH(crash_report(frame, "a test"), "\\[left alone\\](.|\n)*CPU 0: ");
+}
+
 /// Domain 0's end is the machine's, in the manner that it asks for.
 TEST_F(Crash, Domain0EndsTheMachineAsItSays) {
     Toolstack dom0;
@@ -105,6 +133,7 @@ TEST_F(Crash, Domain0EndsTheMachineAsItSays) {
 }
 
 TEST_F(Crash, KeysOfTheConsoleActOutsideOfItsInterrupt) {
+    Guest const guest;
     set_log_thresholds(LogSource::hearth, {LogThreshold::info, LogThreshold::info});
     ASSERT_TRUE(start_debug_keys());
     auto const type = [](char key) {
@@ -116,6 +145,8 @@ TEST_F(Crash, KeysOfTheConsoleActOutsideOfItsInterrupt) {
     };
     EXPECT_NE(type('h').find("reboot the machine"), std::string::npos);
     EXPECT_NE(type('m').find("frames free"), std::string::npos);
+    EXPECT_NE(type('g').find("version 1, 0 frames and 0 for status; 0 handles in use"),
+              std::string::npos);
     EXPECT_NE(type('?').find("no such key"), std::string::npos);
     EXPECT_DEATH(type('C'), "PANIC on CPU .: somebody asked for it");
     EXPECT_DEATH((say_writes(), debug_key_typed('R')), "\\[cf9<-6\\]") << "by itself";

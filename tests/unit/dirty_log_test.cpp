@@ -405,12 +405,10 @@ protected:
     Guest control{1, ~0u, true};
     Guest guest;
 
-    int64_t operate(abi::DomctlShadowOp& request, DomainId whom) {
-        abi::Domctl op{static_cast<uint32_t>(abi::DomctlOperation::shadow_op),
-                       abi::domctl_interface_version,
-                       whom,
-                       {},
-                       {}};
+    template <class Request>
+    int64_t operate(Request& request, DomainId whom,
+                    abi::DomctlOperation what = abi::DomctlOperation::shadow_op) {
+        abi::Domctl op{static_cast<uint32_t>(what), abi::domctl_interface_version, whom, {}, {}};
         memcpy(op.body, &request, sizeof request);
         control.argument<abi::Domctl>() = op;
         auto const result = control.hypercall(abi::Hypercall::domctl, Guest::argument_address);
@@ -427,6 +425,13 @@ protected:
                                     .faults = 0,
                                     .dirty = 0};
         return operate(request, guest.domain.id);
+    }
+    void log_writes_to_frame_70() {
+        set_m2p(guest.argument_page, 70);
+        ASSERT_EQ(operate(abi::shadow_enable_log_dirty), 0);
+    }
+    void write() {
+        EXPECT_EQ(guest.hypercall(abi::Hypercall::xen_version, 1, Guest::argument_address), 0);
     }
     void TearDown() override { control.domain.hardware = false; }
 };
@@ -448,9 +453,8 @@ TEST_F(DirtyLogControl, OnceOnAndOff) {
 }
 
 TEST_F(DirtyLogControl, ThePagesAreReportedOnce) {
-    set_m2p(guest.argument_page, 70);
-    ASSERT_EQ(operate(abi::shadow_enable_log_dirty), 0);
-    EXPECT_EQ(guest.hypercall(abi::Hypercall::xen_version, 1, Guest::argument_address), 0);
+    log_writes_to_frame_70();
+    write();
     abi::DomctlShadowOp request{};
     request.dirty_bitmap = Guest::argument_address + 0x800;
     request.page_count = 75; // ten bytes, and not one more
@@ -480,12 +484,56 @@ TEST_F(DirtyLogControl, ThePagesAreReportedOnce) {
     EXPECT_EQ(bits[512], 0xff);
 }
 
-TEST_F(DirtyLogControl, ACleanThatFailsForgetsNothing) {
-    set_m2p(guest.argument_page, 70);
-    ASSERT_EQ(operate(abi::shadow_enable_log_dirty), 0);
-    auto const write = [&] {
-        EXPECT_EQ(guest.hypercall(abi::Hypercall::xen_version, 1, Guest::argument_address), 0);
+/// So a toolstack begins.
+TEST_F(DirtyLogControl, TablesAreToldOfWhenTheGuestStandsStill) {
+    log_writes_to_frame_70();
+    set_m2p(guest.l1, 71);
+    abi::DomctlPageInfo request{2, Guest::argument_address + 0x400};
+    auto const kinds = [&] {
+        control.argument<uint64_t>(0x400) = guest.l1.raw();
+        control.argument<uint64_t>(0x408) = guest.argument_page.raw();
+        EXPECT_EQ(operate(request, guest.domain.id, abi::DomctlOperation::getpageframeinfo3), 0);
+        return std::pair{control.argument<uint64_t>(0x400), control.argument<uint64_t>(0x408)};
     };
+    auto const& noted = *guest.domain.dirty_log.load();
+    constexpr uint64_t invalid = 0xfu << 28, l1 = 1u << 28;
+    EXPECT_FALSE(noted.has(71));
+    EXPECT_EQ(kinds(), std::pair(invalid, uint64_t{0}));
+    EXPECT_TRUE(noted.has(71)) << "it has to be asked for again";
+    EXPECT_FALSE(noted.has(70)) << "nobody wrote to it";
+    // Stopped by the toolstack, or by itself.
+    guest.domain.pauses.fetch_add(1);
+    EXPECT_EQ(kinds(), std::pair(l1, uint64_t{0}));
+    guest.domain.pauses.fetch_sub(1);
+    EXPECT_EQ(kinds().first, invalid);
+    guest.domain.shutdown.store(static_cast<uint32_t>(abi::ShutdownReason::suspend));
+    EXPECT_EQ(kinds(), std::pair(l1, uint64_t{0}));
+    guest.domain.shutdown.store(not_shut_down);
+    ASSERT_EQ(operate(abi::shadow_off), 0);
+    EXPECT_EQ(kinds(), std::pair(l1, uint64_t{0})) << "nobody copies it while it runs";
+}
+
+TEST_F(DirtyLogControl, ACleanWithoutABufferForgetsAll) {
+    log_writes_to_frame_70();
+    write();
+    abi::DomctlShadowOp request{};
+    request.operation = abi::shadow_clean;
+    ASSERT_EQ(operate(request, guest.domain.id), 0);
+    EXPECT_EQ(request.dirty, 1u);
+    request.operation = abi::shadow_peek;
+    request.dirty_bitmap = Guest::argument_address + 0x800;
+    request.page_count = 128;
+    ASSERT_EQ(operate(request, guest.domain.id), 0);
+    EXPECT_EQ(request.dirty, 0u);
+    EXPECT_EQ(control.argument<uint8_t>(0x808), 0u);
+    write();
+    ASSERT_EQ(operate(request, guest.domain.id), 0);
+    EXPECT_EQ(request.dirty, 1u);
+    EXPECT_EQ(control.argument<uint8_t>(0x808), 1u << 6);
+}
+
+TEST_F(DirtyLogControl, ACleanThatFailsForgetsNothing) {
+    log_writes_to_frame_70();
     write();
     abi::DomctlShadowOp request{};
     request.operation = abi::shadow_peek;
@@ -502,7 +550,7 @@ TEST_F(DirtyLogControl, ACleanThatFailsForgetsNothing) {
     request.page_count = 256;
     ASSERT_EQ(operate(request, guest.domain.id), 0);
     EXPECT_TRUE(control.argument<uint8_t>(0x808) & 1u << 6);
-    EXPECT_EQ(request.dirty, 1u);
+    EXPECT_EQ(request.dirty, 3 * 64u) << "all that it had come to";
     EXPECT_EQ(request.faults, faults);
     // Its next write is seen.
     write();

@@ -431,6 +431,11 @@ TEST(Domctl, ClaimsKeepMemoryFree) {
                                    Guest::argument_address),
               0)
         << "64 frames are more than are left";
+    Domain& taker = *find_domain(second);
+    EXPECT_EQ(allocate_beside_claims(taker, 6).error(), Errno::nomem);
+    Mfn const some = *allocate_beside_claims(taker, 5);
+    EXPECT_EQ(allocate_beside_claims(taker, 5).error(), Errno::nomem) << "18 are left";
+    free_frames(some, 5);
     (void)toolstack.populate(first, 10);
     EXPECT_EQ(toolstack.info(first).outstanding_pages, available - 60);
     EXPECT_EQ(claim(first, 0), 0);

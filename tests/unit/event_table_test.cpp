@@ -168,6 +168,31 @@ TEST(Poll, HearsOfPortsOfOtherVcpus) {
     EXPECT_TRUE(guest.run([] {}));
 }
 
+/// Whose events it is called for: once, until it has looked again.
+TEST(Poll, IsCalledOncePerLook) {
+    EventGuest guest;
+    uint32_t const polled = guest.bind_ipi(), other = guest.bind_ipi();
+    guest.vcpu().info->upcall_mask = 1;
+    guest.argument<uint32_t>(0x80) = polled;
+    guest.argument<abi::SchedPoll>() = {Guest::argument_address + 0x80, 1, 0, 0};
+    EXPECT_FALSE(guest.hypercall(abi::Hypercall::sched_op,
+                                 static_cast<uint64_t>(abi::SchedOperation::poll),
+                                 Guest::argument_address));
+    for (unsigned round = 0; round < 2; ++round) {
+        EXPECT_TRUE(guest.vcpu().polling.load());
+        Worker::run([&] {
+            send_event(guest.domain, other);
+            EXPECT_FALSE(guest.vcpu().polling.load()) << "it has been called";
+        });
+        guest.shared().event_pending[other / 64] = 0;
+        run_all_cpus();
+        run_all_cpus();
+    }
+    send_event(guest.domain, polled);
+    EXPECT_TRUE(guest.run([] {}));
+    EXPECT_EQ(guest.domain.pollers.load(), 0u);
+}
+
 TEST(TwoLevelEvents, AChannelToOneself) {
     EventGuest guest;
     abi::AllocUnbound offer{domid_self, domid_self, 0};
@@ -274,6 +299,25 @@ TEST(Poll, SleepsUntilItsEventOrItsTime) {
     EXPECT_TRUE(guest.run([] {})) << "its time is over";
 }
 
+TEST(Poll, OfPortsThatHaveNeverBeenIsRefused) {
+    EventGuest guest;
+    uint32_t const mine = guest.bind_ipi();
+    auto const poll = [&](uint32_t first, uint32_t second) {
+        guest.argument<abi::SchedPoll>() = {Guest::argument_address + 0x100, 2, 0, 1};
+        guest.argument<uint32_t>(0x100) = first;
+        guest.argument<uint32_t>(0x104) = second;
+        return guest.hypercall(abi::Hypercall::sched_op,
+                               static_cast<uint64_t>(abi::SchedOperation::poll),
+                               Guest::argument_address);
+    };
+    for (uint32_t const none : {4096u, 1u << 17, ~0u})
+        EXPECT_EQ(poll(mine, none), -22);
+    EXPECT_FALSE(guest.vcpu().polling.load());
+    EXPECT_EQ(guest.domain.pollers.load(), 0u);
+    send_event(guest.domain, mine);
+    EXPECT_EQ(poll(mine, ~0u), 0) << "there is an event before it";
+}
+
 /// A guest of two vCPUs, the first of which sleeps in various ways.
 class SleepingGuest : public EventGuest {
 public:
@@ -302,6 +346,28 @@ TEST(Sleepers, AnNmiEndsTheirSleep) {
         EXPECT_TRUE(guest.run([] {})) << static_cast<unsigned>(how);
         EXPECT_TRUE(guest.in_handler());
     }
+}
+
+/// It is paused just when it is on its way to a handler, and called meanwhile.
+TEST(Sleepers, AnNmiReachesOneThatStaysOut) {
+    SleepingGuest guest;
+    guest.take_nmis();
+    guest.vcpu().event_callback = {0x2000, 0};
+    static SleepingGuest* pausing;
+    pausing = &guest;
+    host::guest_access = [](void const*, size_t) {
+        host::guest_access = nullptr;
+        pausing->domain.pauses.fetch_add(1);
+    };
+    guest.vcpu().info->upcall_mask = 0;
+    notify_vcpu(guest.vcpu());
+    (void)guest.run([] {});
+    ASSERT_EQ(host::guest_access, nullptr) << "there was no frame to be written";
+    EXPECT_EQ(guest.vcpu().registers().rip, 0x2000u);
+    send_nmi(guest.vcpu());
+    Worker::run([&] { unpause_domain(guest.domain); });
+    run_all_cpus();
+    EXPECT_TRUE(guest.in_handler());
 }
 
 TEST(Sleepers, AnNmiThatNobodyTakesDoesNotKeepThemAwake) {
@@ -475,7 +541,7 @@ TEST(FifoEvents, HostileWordsHurtNobodyElse) {
 TEST(FifoEvents, PagesOfWordsAreCheckedAndHeld) {
     FifoGuest guest{1};
     abi::InitControl twice{guest.new_frame().raw(), 0, 0, 0, {}};
-    EXPECT_EQ(guest.operation(EventOperation::init_control, twice), exist);
+    EXPECT_EQ(guest.operation(EventOperation::init_control, twice), -22);
     for (uint32_t const offset :
          {1u, 4u, uint32_t{page_size}, ~0u & ~7u, uint32_t{page_size} - 64}) {
         abi::InitControl bad{guest.new_frame().raw(), offset, 0, 0, {}};
@@ -513,7 +579,7 @@ TEST(FifoEvents, AResetGoesBackToBits) {
     abi::EventReset everything{domid_self};
     EXPECT_EQ(guest.operation(EventOperation::reset, everything), 0);
     abi::ExpandArray expand{guest.word_page.raw()};
-    EXPECT_EQ(guest.operation(EventOperation::expand_array, expand), -38);
+    EXPECT_EQ(guest.operation(EventOperation::expand_array, expand), -95);
     // The pages are the guest's again, to be tables if it likes.
     for (Mfn const page : {guest.control_page, guest.word_page}) {
         memset(direct<char>(page), 0, page_size);

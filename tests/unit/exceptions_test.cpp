@@ -11,7 +11,8 @@ extern "C" {
 void hypervisor_exception(hearth::Registers& frame);
 void paranoid_exception(hearth::Registers& frame);
 hearth::Registers* move_to_entry_stack(hearth::Registers const& frame);
-extern char const guest_iret[], airlock_iret[], guest_read[], guest_read_failed[];
+extern char const guest_iret[], airlock_iret[], guest_read[], guest_read_failed[], sysenter_entry[],
+    sysenter_flags_off[];
 }
 
 namespace hearth::test {
@@ -62,6 +63,16 @@ TEST_F(Exceptions, AGuestsWatchpointChangesNothing) {
         EXPECT_EQ(host::cpu_state(host::current_cpu()).dr6, arch::dr6::none);
         EXPECT_EQ(frame.rip, rip);
         EXPECT_EQ(frame.rflags, rflags::fixed) << "one step is enough";
+    }
+}
+
+TEST_F(Exceptions, AStepThroughSysenterIsStillInItsFrame) {
+    for (auto const& [rip, kept] : {std::pair{address(sysenter_entry), true},
+                                    std::pair{address(sysenter_flags_off), false}}) {
+        Registers frame = met(Vector::debug, rip);
+        frame.rflags |= rflags::tf;
+        hypervisor_exception(frame);
+        EXPECT_EQ(frame.rflags & rflags::tf, kept ? rflags::tf : 0);
     }
 }
 
@@ -126,12 +137,12 @@ TEST_F(Exceptions, AWayBackThatFaultsIsTheGuestsFailsafe) {
         EXPECT_EQ(pushed[6], 0x5000u) << "where it was to go on";
         EXPECT_EQ(pushed[10], 0x1233u);
     }
-    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::running);
+    EXPECT_FALSE(guest.domain.is_shut_down());
 }
 
 TEST_F(Exceptions, WithoutAFailsafeTheGuestDies) {
     fault_on_the_way_back();
-    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::shut_down);
+    EXPECT_TRUE(guest.domain.is_shut_down());
     Guest other;
     EXPECT_EQ(other.hypercall(abi::Hypercall::xen_version, 0), 4 << 16 | 17);
 }

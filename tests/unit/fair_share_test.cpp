@@ -312,5 +312,32 @@ TEST_F(RandomFairShareTest, AThousandAreAllServed) {
         EXPECT_GT(load->ran, 0u);
 }
 
+/// The longest queue may have nobody for an idle CPU while a shorter one has.
+TEST_F(FairShareTest, APoolThatIsCrowdedDoesNotKeepAnotherFromBalancing) {
+    for (unsigned n = 0; n < 10; ++n)
+        add(256, CpuMask::of(2) | CpuMask::of(3));
+    Load& first = add(256, CpuMask::of(1));
+    Load& second = add(256, CpuMask::of(1));
+    run_for(settling);
+    set_affinity(first, CpuMask::first(2));
+    set_affinity(second, CpuMask::first(2));
+    measure();
+    EXPECT_GE(first.ran, measured * 98 / 100);
+    EXPECT_GE(second.ran, measured * 98 / 100);
+}
+
+/// Who is alone on a CPU has no turn that ends.
+TEST_F(FairShareTest, OneThatIsAloneTakesFromACrowd) {
+    cpus = 2;
+    for (unsigned n = 0; n < 8; ++n)
+        add(256, CpuMask::of(1));
+    run_for(settling);
+    for (Load* load : loads)
+        set_affinity(*load, CpuMask::first(2));
+    measure();
+    EXPECT_EQ(idle_while_some_wait, 0u);
+    expect_shares("spread from one CPU");
+}
+
 } // namespace
 } // namespace hearth::test

@@ -303,7 +303,10 @@ private:
             next = static_cast<DomainId>(next % (max_domains - 1) + 1);
         while (find_domain(next)); // a toolstack's
         Domain& made = *must(pv::create_domain(next, hardware, {.vcpus = vcpus}));
-        must(create_guest_vcpus(made));
+        Worker::run([&made] {
+            must(join_cpu_pool(made, 0));
+            must(create_guest_vcpus(made));
+        });
         if (!hardware)
             unpause_domain(made); // as the toolstack does when it is built
         made.toolstack_pauses = 0;

@@ -17,6 +17,16 @@ extern char const clac_site[], stac_site[], fill_return_stack_site[], clear_buff
 void fill_return_stack();
 }
 
+// What an assembler makes of the instructions that Hearth writes.
+asm(".pushsection .rodata\n"
+    ".globl assembled_verw, assembled_clac, assembled_stac, assembled_call\n"
+    "assembled_verw: verw verw_operand(%rip)\n"
+    "assembled_clac: clac\n"
+    "assembled_stac: stac\n"
+    "assembled_call: call fill_return_stack\n"
+    ".popsection");
+extern "C" char const assembled_verw[], assembled_clac[], assembled_stac[], assembled_call[];
+
 namespace hearth::test {
 namespace {
 
@@ -67,7 +77,7 @@ protected:
 constexpr uint32_t all_of_leaf_7_ebx = 1u << 7 | 1u << 0 | 1u << 20;
 
 TEST_F(Features, EachIsTurnedOnWhereItIs) {
-    uint64_t const plain = state().cr4 | cr4::de | cr4::mce;
+    uint64_t const plain = state().cr4 | cr4::de | cr4::mce | cr4::pge;
     struct Case {
         uint32_t leaf;
         std::array<uint32_t, 4> words;
@@ -88,7 +98,7 @@ TEST_F(Features, EachIsTurnedOnWhereItIs) {
 }
 
 TEST_F(Features, NoneThatTheCommandLineTurnsOff) {
-    uint64_t const plain = state().cr4 | cr4::de | cr4::mce;
+    uint64_t const plain = state().cr4 | cr4::de | cr4::mce | cr4::pge;
     say_vendor("GenuineIntel");
     say(1, {0, 0, 1u << 17 | 1u << 26, 0});
     say(7, {0, all_of_leaf_7_ebx, 0, 0});
@@ -174,8 +184,8 @@ TEST_F(Features, TheFirstCpuWritesTheInstructionsOfSmap) {
     enable_cpu_features({}, false);
     EXPECT_TRUE(is_untouched(clac_site)) << "another one executes it";
     enable_cpu_features({}, true);
-    EXPECT_EQ(bytes_at(clac_site, 3), "\x0f\x01\xca");
-    EXPECT_EQ(bytes_at(stac_site, 3), "\x0f\x01\xcb");
+    EXPECT_EQ(bytes_at(clac_site, 3), std::string(assembled_clac, 3));
+    EXPECT_EQ(bytes_at(stac_site, 3), std::string(assembled_stac, 3));
     for (char const* const other : {fill_return_stack_site, clear_buffers_site})
         EXPECT_TRUE(is_untouched(other));
     EXPECT_NE(enabled_features().find(" SMAP"), std::string_view::npos);
@@ -191,9 +201,9 @@ TEST_F(Features, DefencesAreWrittenWhereTheyBelong) {
     auto const size = static_cast<size_t>(retpoline_end - retpoline);
     EXPECT_EQ(bytes_at(__x86_indirect_thunk_r11, size), std::string(retpoline, size));
     EXPECT_EQ(code(__x86_indirect_thunk_r11)[size], '\xcc') << "no more than that";
-    EXPECT_EQ(bytes_at(fill_return_stack_site, 1), "\xe8");
+    EXPECT_EQ(bytes_at(fill_return_stack_site, 1), std::string(assembled_call, 1));
     EXPECT_EQ(target(fill_return_stack_site, 1), reinterpret_cast<uint64_t>(fill_return_stack));
-    EXPECT_EQ(bytes_at(clear_buffers_site, 3), std::string("\x0f\x00\x25", 3));
+    EXPECT_EQ(bytes_at(clear_buffers_site, 3), std::string(assembled_verw, 3));
     EXPECT_EQ(target(clear_buffers_site, 3), reinterpret_cast<uint64_t>(verw_operand));
     EXPECT_TRUE(is_untouched(clac_site));
 }
@@ -211,7 +221,7 @@ TEST_F(Features, IsolationLeadsTheWaysOutThroughTheAirlock) {
         EXPECT_EQ(bytes_at(from, 1), "\xe9");
         EXPECT_EQ(target(from, 1), reinterpret_cast<uint64_t>(to));
     }
-    EXPECT_EQ(bytes_at(clear_buffers_site, 3), std::string("\x0f\x00\x25", 3));
+    EXPECT_EQ(bytes_at(clear_buffers_site, 3), std::string(assembled_verw, 3));
 }
 
 TEST_F(Features, NoDefenceIsWrittenThatIsNotAskedFor) {
@@ -238,6 +248,13 @@ TEST_F(Features, BranchesAreRestrictedAsTheVendorHasIt) {
     apply_defences({.restricted_branches = true}, false);
     EXPECT_EQ(state().msrs[msr::efer], 0xd01u | 1u << 21);
     EXPECT_EQ(state().msrs[msr::spec_ctrl], 0u);
+    apply_defences({.whole_vector_registers = true}, false);
+    EXPECT_EQ(state().msrs[msr::amd_de_cfg], 1u << 9);
+    state() = {};
+    say_vendor("CentaurHauls");
+    apply_defences({.restricted_branches = true}, false);
+    EXPECT_EQ(state().msrs[msr::efer], 0u);
+    EXPECT_EQ(state().msrs[msr::spec_ctrl], 1u);
 }
 
 TEST_F(Features, WhatAGuestAsksForIsAddedToHearthsOwn) {

@@ -28,7 +28,10 @@ public:
     /// As its destruction does; what others have mapped of it stays.
     void end() {
         if (!std::exchange(ended_, true))
-            run_once([&] { grants_release(domain); });
+            run_once([&] {
+                grants_close(domain);
+                grants_release(domain);
+            });
     }
 
     static uint64_t address(unsigned n) { return argument_address + n * page_size; }

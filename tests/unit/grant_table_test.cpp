@@ -276,7 +276,10 @@ TEST(GrantLimits, AreNeverAboveTheMachines) {
 
 TEST(GrantLimits, HandlesRunOut) {
     GrantGuest front, back;
-    back.run_once([&] { grants_release(back.domain); });
+    back.run_once([&] {
+        grants_close(back.domain);
+        grants_release(back.domain);
+    });
     grants_destroy(back.domain);
     ASSERT_TRUE(grants_create(back.domain, 1, 1, 1));
     Mfn const frame = front.new_frame();

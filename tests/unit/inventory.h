@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <ostream>
+#include <set>
 
 namespace hearth::test {
 
@@ -17,17 +18,22 @@ struct Inventory {
     bool operator==(Inventory const&) const = default;
 
     static Inventory now() {
-        // Each window of descriptors that was ever in use keeps the page that is the same for all,
-        // and a note: for the next vCPU.
-        auto const is_kept = [](auto const& mapping) {
-            uint64_t const offset = mapping.first - layout::descriptor_windows;
-            return offset < layout::slot_size &&
-                   offset % pv::window_size == pv::gdt_guest_frames * page_size;
-        };
-        constexpr uint64_t most_kept = 64; // more vCPUs than ever live at once
+        // Each window of descriptors that was ever in use keeps the pages of its GDT that are no
+        // guest's, and a note: for the next vCPU.
+        uint64_t kept = 0;
+        std::set<uint64_t> windows;
         auto const& all = host::hypervisor_mappings();
-        auto const kept = std::min<uint64_t>(most_kept, std::ranges::count_if(all, is_kept));
-        return {free_frame_count() + object_frame_count(), object_count() - kept,
+        for (auto const& [address, entry] : all) {
+            uint64_t const offset = address - layout::descriptor_windows;
+            if (offset < layout::slot_size && offset % pv::window_size < pv::ldt_offset &&
+                !entry.writable()) {
+                ++kept;
+                windows.insert(offset / pv::window_size);
+            }
+        }
+        constexpr uint64_t most_windows = 64; // more vCPUs than ever live at once
+        uint64_t const notes = std::min<uint64_t>(most_windows, windows.size());
+        return {free_frame_count() + object_frame_count(), object_count() - notes,
                 host::stack_count(), all.size() - kept};
     }
 };

@@ -381,6 +381,9 @@ TEST(KernelImage, RefusesWhatCannotRun) {
     EXPECT_FALSE(parse_kernel(bytes(partial)));
     EXPECT_EQ(with(text_note(5, "xen-4.0")),
               "the kernel is made for another version of the PV interface");
+    for (char const* const other : {"!auto_translated_physmap", "dom0|!supervisor_mode_kernel"})
+        EXPECT_EQ(with(text_note(10, other)),
+                  "not a PV kernel: it requires translated memory or ring 0");
     EXPECT_EQ(with(text_note(10, "!of_the_future")),
               "the kernel requires a feature that we do not know");
     EXPECT_EQ(with(number_note(3, ~uint64_t{0} - 0x1001000)),

@@ -9,9 +9,17 @@
 namespace hearth::test {
 namespace {
 
-/// A vCPU, some handlers, and what xl's store and console need: two ports, and two grants in use.
+/// A vCPU, some handlers, its map of memory, and what xl's store and console need: two ports, and
+/// two grants in use.
 void set_up(Toolstack& toolstack, DomainId id) {
     Domain& domain = *find_domain(id);
+    constexpr uint64_t map = 0x100;
+    toolstack.argument<abi::E820Entry>(map) = {0, 4 << 20, 1};
+    toolstack.argument<abi::ForeignMemoryMap>() = {id, {}, {1, 0, Guest::argument_address + map}};
+    ASSERT_EQ(toolstack.hypercall(abi::Hypercall::memory_op,
+                                  static_cast<uint64_t>(abi::MemoryOperation::set_memory_map),
+                                  Guest::argument_address),
+              0);
     ASSERT_TRUE(pv::pv_vcpu(*domain.vcpus[0]).traps.set(14, {0x1000, 0xe033, 0}));
     for (unsigned i = 0; i < 2; ++i) {
         toolstack.argument<abi::AllocUnbound>() = {id, toolstack.domain.id, 0};

@@ -334,10 +334,87 @@ TEST_F(IdleCpu, IsInterruptedForHearthsOwnAddresses) {
     EXPECT_GT(invalidated, before);
 }
 
+/// On a CPU that another domain has: what a guest does to its own tables and memory, however often,
+/// is no interruption there.
+class Neighbour : public IdleCpu {
+protected:
+    static constexpr unsigned others = 2;
+    Guest neighbour;
+    uint64_t before = 0;
+
+    Neighbour() {
+        set_affinity(neighbour.vcpu(), CpuMask::of(others));
+        EXPECT_TRUE(neighbour.run([] {}));
+        EXPECT_EQ(neighbour.vcpu().cpu(), others);
+        before = disturbances();
+    }
+    /// The frame, the same again each time.
+    void give_back_and_take() {
+        uint64_t const& number = guest.argument<uint64_t>(0x100) = frame.raw();
+        guest.argument<abi::MemoryReservation>() = {
+            Guest::argument_address + 0x100, 1, 0, 0, domid_self, {}};
+        for (auto const operation :
+             {abi::MemoryOperation::decrease_reservation, abi::MemoryOperation::populate_physmap})
+            ASSERT_EQ(guest.hypercall(Hypercall::memory_op, static_cast<uint64_t>(operation),
+                                      Guest::argument_address),
+                      1);
+        ASSERT_EQ(number, frame.raw()) << "so that it has to be flushed";
+    }
+    static uint64_t disturbances() {
+        host::CpuState const& cpu = host::cpu_state(others);
+        return cpu.cr3_loads + cpu.pages_invalidated + cpu.interrupts.size();
+    }
+};
+
+TEST_F(Neighbour, IsNotDisturbedByFramesThatComeAndGo) {
+    for (unsigned i = 0; i < 4; ++i) {
+        uint64_t const own_before = drops();
+        ASSERT_NO_FATAL_FAILURE(give_back_and_take());
+        EXPECT_GT(drops(), own_before) << "where the guest's other vCPU was";
+    }
+    EXPECT_EQ(disturbances(), before);
+    // One that others had mapped is dropped by all.
+    page_at(frame).seen_by_others = SeenByOthers::for_reading;
+    ASSERT_NO_FATAL_FAILURE(give_back_and_take());
+    EXPECT_GT(disturbances(), before);
+}
+
+/// The toolstack has written to most of a guest's memory, once.
+TEST_F(Neighbour, IsDisturbedOnceByWhatOthersCouldWriteTo) {
+    map(Guest::table_flags);
+    page_at(frame).seen_by_others = SeenByOthers::for_writing;
+    auto const become_a_table_and_data = [&] {
+        map(Guest::table_flags & ~pte::writable);
+        change_pin(MmuExtCommand::pin_l1_table);
+        change_pin(MmuExtCommand::unpin_table);
+        map(Guest::table_flags);
+        EXPECT_TRUE(neighbour.run([] {})); // who was idle drops at the latest now
+    };
+    become_a_table_and_data();
+    EXPECT_GT(disturbances(), before);
+    before = disturbances();
+    for (unsigned i = 0; i < 3; ++i)
+        become_a_table_and_data();
+    EXPECT_EQ(disturbances(), before);
+}
+
+TEST_F(Neighbour, IsNotDisturbedByDescriptorTables) {
+    uint64_t const& own = host::cpu_state(idle).pages_invalidated;
+    uint64_t const own_before = own;
+    for (unsigned i = 0; i < 2; ++i) {
+        guest.argument<uint64_t>() = frame.raw();
+        ASSERT_EQ(guest.hypercall(Hypercall::set_gdt, Guest::argument_address, i == 0 ? 512 : 0),
+                  0);
+    }
+    EXPECT_GE(own, own_before + 2);
+    EXPECT_EQ(disturbances(), before);
+}
+
 TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
     Mfn const frame = guest.new_frame();
     EXPECT_EQ(map(1, writable(frame)), 0);
     uint64_t const before = guest.owned_frames().size();
+    host::spin = [] {}; // it looks more than once
     for (unsigned i = 0; i < 3; ++i) {
         guest.argument<uint64_t>(0x100) = frame.raw();
         guest.argument<uint64_t>(0x200) = 5;
@@ -350,6 +427,7 @@ TEST_F(PageTypeTest, AnExchangeThatFailsGivesNothing) {
                                    Guest::argument_address),
                   0);
     }
+    host::spin = nullptr;
     EXPECT_EQ(guest.owned_frames().size(), before);
 }
 
@@ -422,6 +500,7 @@ protected:
     static constexpr uint64_t first_number = 64;
     static inline Guest* caller = nullptr;
     static inline std::vector<PageRef> mapped;
+    static inline bool looked = false;
 
     ExchangeTest() {
         caller = &guest;
@@ -439,17 +518,21 @@ protected:
                                 Guest::argument_address);
     }
     [[nodiscard]] uint64_t fresh() { return guest.argument<uint64_t>(out); }
-    /// What another vCPU might do as soon as it sees the new frames' number.
+    static Mfn looked_at() { return Mfn{caller->argument<uint64_t>(in + 20 * 8)}; }
+    static void stranger_looks() { page_at(looked_at()).references.fetch_add(1); }
+    /// What another vCPU might do as soon as it sees the new frames' number, and before they are
+    /// the domain's.
     static void map_all_meanwhile() {
-        auto const number = caller->argument<uint64_t>(out);
-        if (number == first_number || !mapped.empty())
+        Mfn const first{caller->argument<uint64_t>(out)};
+        if (first == Mfn{first_number} || page_at(first).owner == caller->domain.id)
             return;
+        looked = true;
         auto const map = [](Mfn mfn) {
             if (auto held = PageRef::get(mfn, caller->domain.id))
                 mapped.push_back(std::move(*held));
         };
         for (uint64_t i = 0; i < frames; ++i) {
-            map(Mfn{number + i});
+            map(first + i);
             map(Mfn{caller->argument<uint64_t>(in + i * 8)});
         }
     }
@@ -466,16 +549,83 @@ TEST_F(ExchangeTest, GivesAsMuchAsItTakes) {
     guest.domain.pages.with([](PageList& list) { EXPECT_EQ(list.claimed, 0u); });
 }
 
-TEST_F(ExchangeTest, WhatAnotherVcpuMapsMeanwhileIsNoGain) {
+TEST_F(ExchangeTest, NothingOfItIsMappedMeanwhile) {
     uint64_t const before = guest.owned_frames().size();
     host::interrupt_window = map_all_meanwhile;
-    EXPECT_LT(exchange(), 0);
+    EXPECT_EQ(exchange(), 0);
     host::interrupt_window = nullptr;
-    EXPECT_FALSE(mapped.empty());
-    EXPECT_LE(guest.owned_frames().size(), before);
-    mapped.clear();
-    EXPECT_EQ(get_m2p(Mfn{fresh()}), invalid_m2p_entry);
+    EXPECT_TRUE(looked);
+    EXPECT_TRUE(mapped.empty());
+    EXPECT_EQ(guest.owned_frames().size(), before);
+}
+
+/// Who has no right to a frame holds it for a moment, to find that out.
+TEST_F(ExchangeTest, AStrangersLookDoesNotDisturbIt) {
+    uint64_t const before = guest.owned_frames().size();
+    stranger_looks();
+    host::spin = [] { page_at(looked_at()).references.fetch_sub(1); };
+    EXPECT_EQ(exchange(), 0);
+    host::spin = nullptr;
+    EXPECT_EQ(guest.owned_frames().size(), before);
+}
+
+/// One that is in use: the others stay as they were, too.
+TEST_F(ExchangeTest, AllOrNone) {
+    uint64_t const before = guest.owned_frames().size();
+    stranger_looks();
+    host::spin = [] {};
+    EXPECT_EQ(exchange(), -22);
+    host::spin = nullptr;
+    page_at(looked_at()).references.fetch_sub(1);
+    EXPECT_EQ(guest.owned_frames().size(), before);
+    for (uint64_t i = 0; i < frames; ++i)
+        EXPECT_EQ(page_at(Mfn{guest.argument<uint64_t>(in + i * 8)}).references.load(),
+                  Page::owners_reference | 1);
     guest.domain.pages.with([](PageList& list) { EXPECT_EQ(list.claimed, 0u); });
+    EXPECT_EQ(exchange(), 0);
+}
+
+/// What is impossible is said before a frame is looked at, which is not the caller's here.
+TEST_F(ExchangeTest, ListsThatNoGuestCanHaveAreRefusedFirst) {
+    constexpr int64_t perm = -1, fault = -14, inval = -22;
+    constexpr uint64_t hypervisors = layout::direct_map;
+    constexpr uint64_t list = Guest::argument_address + in;
+    guest.argument<uint64_t>(in) = frame_limit().raw() + 5;
+    auto const asks = [&](uint64_t from, uint64_t to, uint64_t count, uint32_t order = 0) {
+        guest.argument<abi::MemoryExchange>() = {
+            {from, count, order, 0, domid_self, {}}, {to, count, order, 0, domid_self, {}}, 0};
+        return *guest.hypercall(Hypercall::memory_op,
+                                static_cast<uint64_t>(abi::MemoryOperation::exchange),
+                                Guest::argument_address);
+    };
+    EXPECT_EQ(asks(list, list + 8, 1), inval) << "nobody's frame";
+    EXPECT_EQ(asks(hypervisors, list, 1), fault);
+    EXPECT_EQ(asks(list, hypervisors, 1), fault);
+    for (uint64_t const count : {uint64_t{1} << 61, uint64_t{1} << 60, ~uint64_t{0}})
+        EXPECT_EQ(asks(list, list, count), fault) << count;
+    EXPECT_EQ(asks(list, list, uint64_t{1} << 60, 5), inval) << "more frames than can be counted";
+    EXPECT_EQ(asks(hypervisors, hypervisors, 1, 10), perm);
+}
+
+TEST_F(ExchangeTest, OneThatFailsLeavesTheListAsItWas) {
+    constexpr uint64_t last_entries = page_size - 8; // one is there, the next is not
+    Mfn const block = [&] {
+        Mfn const first = *allocate_frames(1);
+        give_frames_to(guest.domain, first, 2);
+        return first;
+    }();
+    guest.argument<uint64_t>(in) = block.raw();
+    guest.argument<uint64_t>(last_entries) = first_number;
+    guest.argument<abi::MemoryExchange>() = {
+        {Guest::argument_address + in, 1, 1, 0, domid_self, {}},
+        {Guest::argument_address + last_entries, 2, 0, 0, domid_self, {}},
+        0};
+    EXPECT_EQ(*guest.hypercall(Hypercall::memory_op,
+                               static_cast<uint64_t>(abi::MemoryOperation::exchange),
+                               Guest::argument_address),
+              -14);
+    EXPECT_EQ(guest.argument<uint64_t>(last_entries), first_number);
+    EXPECT_EQ(page_at(block).owner, guest.domain.id);
 }
 
 TEST_F(PageTypeTest, AFrameGivenBackWhileMappedStaysUntilItIsNot) {
@@ -531,7 +681,7 @@ TEST_F(AbsentEntries, MayNameWhatIsNotMemory) {
     }
     EXPECT_EQ(unpin(table), 0);
     EXPECT_EQ(pin(table, 1), 0) << "and once more with what it has now";
-    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::running);
+    EXPECT_FALSE(guest.domain.is_shut_down());
 }
 
 TEST_F(AbsentEntries, ThatNameMemoryEndTheGuest) {
@@ -573,7 +723,7 @@ TEST_F(AbsentEntries, ThatNameMemoryEndTheGuest) {
             Guest careless;
             careless.domain.absent_entries_matter = true;
             write(careless, absent(frame));
-            EXPECT_EQ(careless.domain.shutdown.load(), ShutdownState::shut_down);
+            EXPECT_TRUE(careless.domain.is_shut_down());
         }
 }
 
@@ -587,7 +737,7 @@ TEST_F(AbsentEntries, ForLargePagesAreTakenForThoseWhateverTheySay) {
             EXPECT_EQ(careless.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, 0,
                                          domid_self),
                       inval);
-            EXPECT_EQ(careless.domain.shutdown.load(), ShutdownState::shut_down) << level;
+            EXPECT_TRUE(careless.domain.is_shut_down()) << level;
         }
         Guest careless;
         careless.domain.absent_entries_matter = true;
@@ -598,7 +748,7 @@ TEST_F(AbsentEntries, ForLargePagesAreTakenForThoseWhateverTheySay) {
         EXPECT_EQ(
             careless.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self),
             inval);
-        EXPECT_EQ(careless.domain.shutdown.load(), ShutdownState::shut_down) << level;
+        EXPECT_TRUE(careless.domain.is_shut_down()) << level;
     }
     EXPECT_EQ(map(1, {pte::large}), 0) << "of level 1 the bit is another";
 }

@@ -3,6 +3,7 @@
 
 #include "abi/event_channel.h"
 #include "domain/permissions.h"
+#include "irq/irq.h"
 #include "memory/own_devices.h"
 
 namespace hearth::test {
@@ -16,6 +17,7 @@ protected:
     Toolstack toolstack;
     Guest guest;
     DomainId id = guest.domain.id;
+    static constexpr unsigned lines = 24;
 
     int64_t ports(uint32_t first, uint32_t count, bool allow = true) {
         abi::DomctlIoportPermission request{first, count, allow, {}};
@@ -42,7 +44,16 @@ protected:
             claim_device_frames(Mfn{uint64_t{1} << 36}, Mfn{~uint64_t{0}});
         }
     }
-    Lending() { forbid_some(); }
+    static inline uint32_t io_apic[8];
+
+    Lending() {
+        forbid_some();
+        host::device_at = [](PhysicalAddress) -> void* { return io_apic; };
+        io_apic[4] = (lines - 1) << 16 | 0x11;
+        IoApicDescription const description{PhysicalAddress{0xfec00000}, 0};
+        irq_initialise({&description, 1}, {});
+    }
+    ~Lending() override { host::device_at = nullptr; }
 };
 
 TEST_F(Lending, Ports) {
@@ -108,7 +119,8 @@ TEST_F(Lending, Interrupts) {
                               static_cast<uint64_t>(abi::EventOperation::bind_pirq),
                               Guest::argument_address);
     };
-    EXPECT_EQ(interrupt(200), perm) << "Domain 0 has not mapped it";
+    EXPECT_EQ(interrupt(5), perm) << "Domain 0 has not mapped it";
+    EXPECT_EQ(interrupt(lines), inval) << "a message's";
     EXPECT_EQ(interrupt(1000), inval);
     EXPECT_EQ(interrupt(~0u), inval);
     (void)bind(toolstack, 9); // maps it, whatever becomes of it

@@ -162,13 +162,41 @@ TEST_F(Physdev, SeveralMessagesAreNeighbours) {
     uint32_t const port = bind(r.pirq + 3);
     irq_dispatch(static_cast<uint8_t>(first + 3));
     EXPECT_TRUE(is_pending(port));
+    EXPECT_EQ(unmap(r.pirq), busy) << "one of them is in use";
     close(port);
+    EXPECT_EQ(unmap(r.pirq), 0);
     for (int32_t i = 0; i < 4; ++i)
-        EXPECT_EQ(unmap(r.pirq + i), 0);
+        EXPECT_EQ(unmap(r.pirq + i), inval) << "they go together";
+    for (unsigned i = 0; i < 200; ++i) { // as drivers come and go
+        ASSERT_EQ(map(r = request(abi::MapPirqType::multi_msi, 4)), 0);
+        ASSERT_EQ(unmap(r.pirq), 0);
+    }
     for (int32_t const count : {0, 5, 33, -1}) {
         r = request(abi::MapPirqType::multi_msi, count);
         EXPECT_EQ(map(r), inval) << count;
     }
+}
+
+/// The device is told of a power of two.
+TEST_F(Physdev, VectorsThatADeviceMayUseAreNobodyElses) {
+    abi::MapPirq three = request(abi::MapPirqType::multi_msi, 3);
+    ASSERT_EQ(map(three), 0);
+    uint32_t const first = device_.get(msi + 12, 2);
+    std::vector<int32_t> others;
+    for (unsigned i = 0; i < 8; ++i) {
+        abi::MapPirq r = request(abi::MapPirqType::msi);
+        ASSERT_EQ(map(r), 0);
+        EXPECT_NE(device_.get(msi + 12, 2), first + 3);
+        others.push_back(r.pirq);
+    }
+    irq_dispatch(static_cast<uint8_t>(first + 3));
+    EXPECT_EQ(unmap(three.pirq), 0);
+    abi::MapPirq four = request(abi::MapPirqType::multi_msi, 4);
+    ASSERT_EQ(map(four), 0);
+    EXPECT_EQ(device_.get(msi + 12, 2), first) << "all of them are free again";
+    EXPECT_EQ(unmap(four.pirq), 0);
+    for (int32_t const pirq : others)
+        EXPECT_EQ(unmap(pirq), 0);
 }
 
 TEST_F(Physdev, ATablesEntryIsMaskedUntilItIsBound) {
@@ -268,6 +296,27 @@ TEST_F(Physdev, ALineIsMaskedFromItsInterruptUntilItsEnd) {
     EXPECT_EQ(map(r), inval);
     setup.gsi = pins;
     EXPECT_EQ(ask(PhysdevOperation::setup_gsi, setup), inval);
+}
+
+/// As Linux does it: mapped first, then said to be level-triggered; the guest looks into the map.
+TEST_F(Physdev, TheMapSaysWhichLinesNeedAnEndAlsoWhenThatChanges) {
+    Mfn const page = dom0.new_frame();
+    auto const needs_end = [&](unsigned gsi) {
+        return (direct<uint8_t>(page)[gsi / 8] >> gsi % 8 & 1) != 0;
+    };
+    abi::PirqEoiGmfn map_at{page.raw()};
+    ASSERT_EQ(ask(PhysdevOperation::pirq_eoi_gmfn_v2, map_at), 0);
+    abi::MapPirq r = request(abi::MapPirqType::gsi);
+    r.index = 7;
+    ASSERT_EQ(map(r), 0);
+    EXPECT_FALSE(needs_end(7));
+    abi::SetupGsi setup{7, 1, 1, {}};
+    ASSERT_EQ(ask(PhysdevOperation::setup_gsi, setup), 0);
+    EXPECT_TRUE(needs_end(7));
+    setup.triggering = 0;
+    ASSERT_EQ(ask(PhysdevOperation::setup_gsi, setup), 0);
+    EXPECT_FALSE(needs_end(7));
+    EXPECT_EQ(unmap(7), 0);
 }
 
 TEST_F(Physdev, HearthsOwnLinesStayItsOwn) {

@@ -1,8 +1,10 @@
 // What Domain 0 sets and asks of the machine.
 #include "toolstack.h"
 
+#include "abi/machine_check.h"
 #include "abi/platform.h"
 #include "control/control.h"
+#include "cpu/cpu.h"
 
 namespace hearth::test {
 namespace {
@@ -13,14 +15,19 @@ class Platform : public testing::Test {
 protected:
     Toolstack dom0;
 
+    /// Both kinds of argument: command, version, and a union.
+    template <class Op, class T>
+    int64_t ask(Hypercall call, Op op, T& body) {
+        memcpy(op.body, &body, sizeof body);
+        dom0.argument<Op>() = op;
+        auto const result = dom0.hypercall(call, Guest::argument_address);
+        memcpy(&body, dom0.argument<Op>().body, sizeof body);
+        return result.value_or(-1000);
+    }
     template <class T>
     int64_t operate(abi::PlatformOperation what, T& body) {
-        abi::PlatformOp op{static_cast<uint32_t>(what), abi::platform_interface_version, {}};
-        memcpy(op.body, &body, sizeof body);
-        dom0.argument<abi::PlatformOp>() = op;
-        auto const result = dom0.hypercall(Hypercall::platform_op, Guest::argument_address);
-        memcpy(&body, dom0.argument<abi::PlatformOp>().body, sizeof body);
-        return result.value_or(-1000);
+        abi::PlatformOp const op{static_cast<uint32_t>(what), abi::platform_interface_version, {}};
+        return ask(Hypercall::platform_op, op, body);
     }
 };
 
@@ -60,6 +67,82 @@ TEST_F(Platform, ACpuThatIsNotThereIsSaidNotToBe) {
     EXPECT_EQ(info.max_present, machine_cpus - 1);
     EXPECT_EQ(info.flags, abi::cpu_invalid_flag);
     set_machine_facts(before);
+}
+
+class MachineCheck : public Platform {
+protected:
+    static constexpr uint64_t buffer = 0x200;
+    MachineFacts const before = machine_facts();
+
+    MachineCheck() {
+        set_machine_facts({.command_line = {}, .cpu_count = 2, .has_io_apics = true});
+    }
+    ~MachineCheck() override { set_machine_facts(before); }
+
+    template <class T>
+    int64_t operate(abi::McaOperation what, T& body,
+                    uint32_t version = abi::mca_interface_version) {
+        return ask(Hypercall::mca, abi::McaOp{static_cast<uint32_t>(what), version, {}}, body);
+    }
+};
+
+TEST_F(MachineCheck, TellsOfEachCpuWhereThereIsRoomForAll) {
+    abi::McaCpuInfo info{};
+    EXPECT_EQ(operate(abi::McaOperation::cpu_info, info), 0);
+    EXPECT_EQ(info.count, 2u);
+    auto* const cpus = &dom0.argument<abi::McaCpu>(buffer);
+    memset(static_cast<void*>(cpus), 0xaa, 3 * sizeof *cpus);
+    for (uint32_t const room : {0u, 1u}) {
+        info = {room, 0, Guest::argument_address + buffer};
+        EXPECT_EQ(operate(abi::McaOperation::cpu_info, info), inval);
+    }
+    EXPECT_EQ(cpus[0].number, 0xaaaaaaaa);
+    info = {100, 0, Guest::argument_address + buffer};
+    EXPECT_EQ(operate(abi::McaOperation::cpu_info, info), 0);
+    EXPECT_EQ(info.count, 2u);
+    for (uint32_t i = 0; i < 2; ++i) {
+        EXPECT_EQ(cpus[i].number, i);
+        EXPECT_EQ(cpus[i].apic_id, cpu_block(i).apic_id);
+        EXPECT_EQ(cpus[i].cores, 2u);
+        EXPECT_EQ(cpus[i].register_count, 0);
+    }
+    EXPECT_EQ(cpus[2].number, 0xaaaaaaaa);
+    info = {2, 0, 0xffff800000000000};
+    EXPECT_EQ(operate(abi::McaOperation::cpu_info, info), fault);
+}
+
+TEST_F(MachineCheck, HasNoRecords) {
+    using namespace abi::mca;
+    for (uint32_t const flags : {not_urgent, urgent}) {
+        abi::McaFetch fetch{flags, 0, 5, Guest::argument_address + buffer};
+        EXPECT_EQ(operate(abi::McaOperation::fetch, fetch), 0);
+        EXPECT_EQ(fetch.flags, no_record);
+        EXPECT_EQ(fetch.id, 0u);
+        fetch = {flags, 0, 5, 0};
+        EXPECT_EQ(operate(abi::McaOperation::fetch, fetch), inval);
+        fetch = {flags | acknowledge, 0, 5, 0};
+        EXPECT_EQ(operate(abi::McaOperation::fetch, fetch), 0);
+        EXPECT_EQ(fetch.flags, flags | acknowledge);
+    }
+    for (uint32_t const flags : {0u, not_urgent | urgent, uint32_t{acknowledge}}) {
+        abi::McaFetch fetch{flags, 0, 5, Guest::argument_address + buffer};
+        EXPECT_EQ(operate(abi::McaOperation::fetch, fetch), inval);
+    }
+}
+
+TEST_F(MachineCheck, IsNotThereWithoutIoApics) {
+    set_machine_facts({.command_line = {}, .cpu_count = 2});
+    abi::McaCpuInfo info{};
+    EXPECT_EQ(operate(abi::McaOperation::cpu_info, info), nosys);
+}
+
+TEST_F(MachineCheck, RefusesWhatItDoesNotKnow) {
+    uint64_t nothing = 0;
+    EXPECT_EQ(operate(abi::McaOperation::fetch, nothing, 1), denied);
+    EXPECT_EQ(operate(abi::McaOperation::inject_msr, nothing), opnotsupp);
+    for (uint32_t const operation : {0u, 2u, 5u, 6u, 7u, ~0u})
+        EXPECT_EQ(operate(abi::McaOperation{operation}, nothing), inval);
+    EXPECT_EQ(dom0.hypercall(Hypercall::mca, 0xffff800000000000), fault);
 }
 
 TEST_F(Platform, TheMemoryMapsLengthIsToldWithoutABuffer) {

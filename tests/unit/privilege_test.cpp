@@ -1,6 +1,7 @@
 // What Domain 0 alone may do.
 #include "toolstack.h"
 
+#include "abi/machine_check.h"
 #include "abi/platform.h"
 
 namespace hearth::test {
@@ -24,9 +25,11 @@ TEST(Privilege, EverySuboperationOfDomain0sIsRefusedToOthers) {
         guest.argument<abi::PlatformOp>() = {operation, abi::platform_interface_version, {}};
         EXPECT_EQ(*guest.hypercall(Hypercall::platform_op, at), perm) << operation;
         EXPECT_EQ(*guest.hypercall(Hypercall::console_io, operation, 1, at), perm) << operation;
+        guest.argument<abi::McaOp>() = {operation, abi::mca_interface_version, {}};
+        EXPECT_EQ(*guest.hypercall(Hypercall::mca, at), perm) << operation;
         // Also in a list, with a version or an argument that is wrong, and with more bits set.
         for (Hypercall const call :
-             {Hypercall::domctl, Hypercall::sysctl, Hypercall::platform_op}) {
+             {Hypercall::domctl, Hypercall::sysctl, Hypercall::platform_op, Hypercall::mca}) {
             EXPECT_EQ(*guest.hypercall(call, 0), perm);
             abi::MulticallEntry entry{};
             entry.op = static_cast<uint64_t>(call);

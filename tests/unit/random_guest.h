@@ -63,9 +63,7 @@ public:
     ~RandomGuest() { free_frames(foreign_, 0); }
 
     Guest& guest() { return guest_; }
-    [[nodiscard]] bool dead() const {
-        return guest_.domain.shutdown.load() != ShutdownState::running;
-    }
+    [[nodiscard]] bool dead() const { return guest_.domain.is_shut_down(); }
     [[nodiscard]] char const* last_operation() const { return text_; }
     std::string check() {
         std::string problem = accounting_.check(guest_);

@@ -25,6 +25,7 @@ public:
     uint64_t woken_at = 0;     // when it last got something to do; 0: it has run since
     uint64_t longest_wait = 0; // from then until it ran
     unsigned last_cpu = 0;
+    bool lingers = false; // once, on its way off its CPU
 
     explicit SimulatedThread(CpuMask affinity, bool hog) : endless{hog} {
         set_affinity(*this, affinity);
@@ -37,6 +38,10 @@ public:
         if (woken_at == 0)
             woken_at = now_ns();
         wake(*this);
+    }
+    void switch_out() override {
+        if (std::exchange(lingers, false))
+            host::leave_cpu();
     }
     /// The CPU that it is on has just spent a quantum on it.
     void spend() {
@@ -221,6 +226,24 @@ TEST_F(SchedulerTest, OneThatSleepsMovesAtOnce) {
     EXPECT_EQ(t.burnt, 2 * ms);
 }
 
+/// Its context is still on the CPU that it must leave.
+TEST_F(SchedulerTest, OneThatIsWokenOnItsWayOffACpuHeedsItsNewAffinity) {
+    SimulatedThread& t = add(CpuMask::of(0), false);
+    t.lingers = true;
+    t.give(quantum);
+    while (t.lingers)
+        one_round();
+    ASSERT_EQ(cpu_block(0).current, &t);
+    host::set_current_cpu(1);
+    set_affinity(t, CpuMask::of(1));
+    host::spin = [] { host::run_cpu(0); };
+    t.give(quantum);
+    host::spin = nullptr;
+    run_for(5 * ms);
+    EXPECT_EQ(t.last_cpu, 1u);
+    EXPECT_EQ(t.to_burn, 0u);
+}
+
 /// Two CPUs in step took a thread from one another for ever, and neither ran it.
 TEST_F(SchedulerTest, AThreadThatAnIdleCpuIsAboutToRunStaysThere) {
     SimulatedThread& t = add(CpuMask::of(0), false);
@@ -278,6 +301,34 @@ TEST_F(SchedulerTest, TimesAddUp) {
                 2.0 * ms);
     EXPECT_GT(sum, 0u);
     (void)other;
+}
+
+/// One may wait for what the other has locked.
+TEST_F(SchedulerTest, SiblingsWaitForDifferentCpus) {
+    SimulatedThread& hog = add(CpuMask::of(0), true);
+    SimulatedThread& first = add(CpuMask::of(1), false);
+    SimulatedThread& second = add(CpuMask::of(1), false);
+    add_sibling(second, first);
+    run_for(ms);
+    for (SimulatedThread* t : {&first, &second})
+        set_affinity(*t, CpuMask::first(2));
+    first.give(100 * ms);
+    second.give(100 * ms);
+    run_for(20 * ms);
+    EXPECT_EQ(first.last_cpu, 1u);
+    EXPECT_EQ(second.last_cpu, 0u);
+    EXPECT_EQ(hog.last_cpu, 0u);
+}
+
+/// Guests see it as time that was stolen from them.
+TEST_F(SchedulerTest, TimesBeginWithTheThread) {
+    host::tsc += 1'000'000 * ms;
+    SimulatedThread& t = add(CpuMask::of(1), true);
+    run_for(5 * ms);
+    uint64_t sum = 0;
+    for (uint64_t const spent : t.times().spent)
+        sum += spent;
+    EXPECT_LE(sum, 6 * ms);
 }
 
 /// What a vCPU does that another takes down and brings up again: it looks, parks, and must not miss

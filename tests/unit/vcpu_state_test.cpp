@@ -60,15 +60,36 @@ TEST_F(SecondVcpu, StartsAsItsContextSays) {
     EXPECT_EQ(ask(VcpuOperation::is_up), 0);
 }
 
+/// Its CPU may be another's meanwhile, who would be interrupted.
+TEST_F(SecondVcpu, IsNotCalledWhereItDoesNotRun) {
+    ASSERT_EQ(initialise(), 0);
+    set_affinity(v, CpuMask::of(2));
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    run_all_cpus();
+    ASSERT_EQ(ask(VcpuOperation::down), 0);
+    Guest neighbour;
+    set_affinity(neighbour.vcpu(), CpuMask::of(2));
+    ASSERT_TRUE(neighbour.run([] {}));
+    ASSERT_EQ(v.cpu(), 2u);
+    size_t sent = 1;
+    ASSERT_TRUE(guest.run([&] {
+        ASSERT_NE(this_cpu_id(), 2u);
+        (void)host::collect_interrupts(2);
+        send_nmi(v);
+        sent = host::collect_interrupts(2).size();
+    }));
+    EXPECT_EQ(sent, 0u);
+}
+
 TEST_F(SecondVcpu, TheLastOneThatGoesDownIsTheDomainsEnd) {
     ASSERT_EQ(initialise(), 0);
     ASSERT_EQ(ask(VcpuOperation::up), 0);
     ASSERT_EQ(ask(VcpuOperation::down), 0);
     EXPECT_EQ(ask(VcpuOperation::down), 0) << "it is down already";
-    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::running);
+    EXPECT_FALSE(guest.domain.is_shut_down());
     (void)ask(VcpuOperation::down, 0);
-    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::shut_down);
-    EXPECT_EQ(guest.domain.shutdown_reason, static_cast<uint32_t>(abi::ShutdownReason::poweroff));
+    EXPECT_TRUE(guest.domain.is_shut_down());
+    EXPECT_EQ(guest.domain.shutdown.load(), static_cast<uint32_t>(abi::ShutdownReason::poweroff));
     // The toolstack may resume it all the same, and then somebody has to go on.
     Toolstack toolstack;
     EXPECT_EQ(toolstack.control(abi::DomctlOperation::resumedomain, guest.domain.id), 0);
@@ -93,6 +114,51 @@ TEST_F(SecondVcpu, IsWokenByItsTimerAfterItWasDown) {
     host::tsc += 2'000'000;
     run_all_cpus();
     EXPECT_TRUE(v.upcall_pending());
+}
+
+TEST_F(SecondVcpu, HasNoTicksWhileItIsDown) {
+    ASSERT_EQ(initialise(), 0);
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    EXPECT_TRUE(v.periodic.active());
+    ASSERT_EQ(ask(VcpuOperation::down), 0);
+    EXPECT_FALSE(v.periodic.active());
+    // The handler had begun when the timer was stopped.
+    v.periodic.set(now_ns() + 1);
+    host::tsc += 1'000'000;
+    run_all_cpus();
+    EXPECT_FALSE(v.periodic.active());
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    EXPECT_TRUE(v.periodic.active());
+    ASSERT_EQ(ask(VcpuOperation::down), 0);
+}
+
+TEST_F(SecondVcpu, IsFlushedWhereItComesBackTo) {
+    ASSERT_EQ(initialise(), 0);
+    ASSERT_EQ(ask(VcpuOperation::up), 0);
+    set_affinity(guest.vcpu(), CpuMask::of(2));
+    set_affinity(v, CpuMask::of(1));
+    auto const goes_to_sleep = [&] { EXPECT_FALSE(guest.run([] { sleep_current(); }, 1)); };
+    auto const comes_back = [&] {
+        uint64_t const loads = host::cpu_state(1).cr3_loads;
+        wake(v);
+        for (unsigned round = 0; round < 4; ++round)
+            run_all_cpus();
+        return host::cpu_state(1).cr3_loads - loads;
+    };
+    goes_to_sleep();
+    (void)comes_back();
+    goes_to_sleep();
+    ASSERT_EQ(comes_back(), 0u) << "its address space is still there";
+    // Away and back while it sleeps.
+    goes_to_sleep();
+    set_affinity(v, CpuMask::of(3));
+    ASSERT_EQ(v.cpu(), 3u);
+    guest.argument<uint64_t>(0x100) = 2;
+    guest.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(abi::MmuExtCommand::tlb_flush_multi),
+                                       0, 0, Guest::argument_address + 0x100};
+    EXPECT_EQ(guest.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, 0, domid_self), 0);
+    set_affinity(v, CpuMask::of(1));
+    EXPECT_GT(comes_back(), 0u);
 }
 
 TEST_F(SecondVcpu, HasAPlaceAmongTheMachinesOnlyIfItStaysThere) {

@@ -11,7 +11,7 @@ constexpr uint64_t not_canonical = 0x0000800000000000;
 /// A guest goes on at no address, and cannot be told of the fault: it dies, and its CPU goes on.
 void expect_death(Guest& guest) {
     (void)guest.run([&] { guest.vcpu().registers().rip = not_canonical; });
-    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::shut_down);
+    EXPECT_TRUE(guest.domain.is_shut_down());
     Guest other;
     EXPECT_EQ(other.hypercall(abi::Hypercall::xen_version, 0), 4 << 16 | 17);
 }
@@ -35,11 +35,11 @@ TEST(WayBack, NoAddressAfterAResume) {
     guest.vcpu().registers().rsp = Guest::argument_address + 0xf00;
     Worker::run([&] {
         pause_domain(guest.domain);
-        guest.domain.shutdown.store(ShutdownState::running);
+        guest.domain.shutdown.store(not_shut_down);
         unpause_domain(guest.domain);
     });
     run_all_cpus();
-    EXPECT_EQ(guest.domain.shutdown.load(), ShutdownState::running);
+    EXPECT_FALSE(guest.domain.is_shut_down());
     EXPECT_EQ(guest.vcpu().registers().rip, 0x1000);
 }
 

@@ -48,6 +48,11 @@ retpoline_end:
         .balign 2
 verw_operand:
         .word   0
+        .globl  sysenter_entry, sysenter_flags_off
+sysenter_entry:
+        popfq
+sysenter_flags_off:
+        .byte   0
         .globl  guest_iret, airlock_iret, guest_read, guest_read_failed
 guest_iret:
         iretq

@@ -61,6 +61,7 @@ void memory_freed(void* memory, size_t size);
 void memory_given(void* memory, size_t size);
 
 void pause();
+inline void reload_stack_segment() {}
 inline void disable_interrupts() {}
 void open_interrupt_window();
 /// Leaves the CPU to whoever drives the fake machine.

@@ -37,6 +37,7 @@ uint64_t tsc_step = 0;
 void (*urgent_interrupt)(uint8_t vector) = nullptr;
 void (*interrupt_window)() = nullptr;
 void (*spin)() = nullptr;
+uint32_t (*timer_remaining)(uint32_t ticks) = nullptr;
 void (*hesitate)() = nullptr;
 uint8_t (*read_port)(uint16_t port, uint8_t last_index) = nullptr;
 uint32_t (*read_wide_port)(uint16_t port, unsigned size) = nullptr;
@@ -185,6 +186,7 @@ void halt_forever() {
 PhysicalAddress apic_address() { return PhysicalAddress{0xfee00000}; }
 bool apic_setup(void*, bool) { return false; }
 void apic_initialise_cpu() {}
+bool apic_can_reach(uint32_t) { return true; }
 uint32_t apic_id() { return host::current_cpu(); }
 void apic_send(uint32_t target, uint8_t vector) {
     if (vector == vector_flush && host::urgent_interrupt) {
@@ -202,7 +204,9 @@ void apic_send_nmi(uint32_t) {}
 void apic_send_self_from_nmi(uint8_t vector) { host::post_interrupt(host::current_cpu(), vector); }
 void apic_end_of_interrupt() {}
 void apic_timer_start(uint32_t ticks) { mine().timer_ticks = ticks; }
-uint32_t apic_timer_remaining() { return mine().timer_ticks; }
+uint32_t apic_timer_remaining() {
+    return host::timer_remaining ? host::timer_remaining(mine().timer_ticks) : mine().timer_ticks;
+}
 void apic_use_tsc_deadline() {}
 void apic_timer_deadline(uint64_t deadline) { mine().timer_deadline_tsc = deadline; }
 

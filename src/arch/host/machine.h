@@ -59,7 +59,7 @@ struct CpuState {
     uint64_t tag_loads[8]{}; // the same, for each tag
     uint64_t pages_invalidated = 0;
     uint64_t timer_deadline_tsc = 0; // 0: stopped
-    uint32_t timer_ticks = 0;
+    uint32_t timer_ticks = 0;        // what it has been told to count down from
     std::map<uint32_t, uint64_t> msrs;
     std::vector<uint8_t> interrupts; // vectors sent to it and not yet taken
 };
@@ -123,6 +123,8 @@ extern uint32_t (*read_wide_port)(uint16_t port, unsigned size);
 extern void (*write_port)(uint16_t port, unsigned size, uint32_t value);
 /// Where a device's registers are; null: each has memory of its own.
 extern void* (*device_at)(PhysicalAddress address);
+/// What is left of those ticks; null: all of them.
+extern uint32_t (*timer_remaining)(uint32_t ticks);
 /// What the core wrote to COM1.
 std::string& serial_output();
 

@@ -7,7 +7,8 @@
 #include "entry.inc"
 
 /* From what was saved last on an airlock. */
-#define SAVED_CS 16             /* behind error code and vector, rip */
+#define SAVED_RIP 8             /* behind error code and vector */
+#define SAVED_CS 16
 #define SAVED_RFLAGS 24
 /* What iretq reads, and as much as the processor skips to align its stack. */
 #define BELOW_IRET_FRAME 48
@@ -109,8 +110,19 @@ airlock_debug:
         jz      1f
         ENTER_HEARTH
         jmp     exception_entry
-1:      andl    $~RFLAGS_TF, SAVED_RFLAGS(%rsp)
-        add     $8, %rsp
+1:      push    %rax
+        push    %rcx
+        mov     $0xffff0ff0, %eax
+        mov     %rax, %dr6
+        mov     16 + SAVED_RIP(%rsp), %rax
+        lea     airlock_sysenter(%rip), %rcx
+        sub     %rcx, %rax
+        cmp     $(airlock_sysenter_flags_off - airlock_sysenter), %rax
+        pop     %rcx
+        pop     %rax
+        jb      2f
+        andl    $~RFLAGS_TF, SAVED_RFLAGS(%rsp)
+2:      add     $8, %rsp
         iretq
 
         .macro AIRLOCK_SYSCALL_STUB selector, entered_by, target
@@ -139,7 +151,7 @@ airlock_syscall32:
 // IA32_SYSENTER_ESP is the airlock's landing.
         .globl airlock_sysenter
 airlock_sysenter:
-        SYSENTER_FRAME
+        SYSENTER_FRAME airlock_sysenter_flags_off
         ENTER_HEARTH
         jmp     sysenter_saved
 

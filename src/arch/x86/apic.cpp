@@ -77,6 +77,10 @@ void apic_initialise_cpu(bool takes_nmi_line) {
     write(reg_lvt_timer, vector_timer | (tsc_deadline_mode ? lvt_tsc_deadline : 0));
 }
 
+bool apic_can_reach(uint32_t id) {
+    constexpr uint32_t everybody = 0xff;
+    return x2apic || id < everybody;
+}
 uint32_t apic_id() { return x2apic ? read(reg_id) : read(reg_id) >> 24; }
 void apic_send(uint32_t target, uint8_t vector) { send_command(target, icr_fixed | vector); }
 void apic_send_init(uint32_t target) { send_command(target, icr_init); }

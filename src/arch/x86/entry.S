@@ -94,7 +94,11 @@ return_to_guest:
         RESTORE_REGISTERS
         add     $8, %rsp
         jmp     return_by_iret
-1:      mov     FRAME_R15(%rsp), %r15
+// An entry by exception or interrupt has emptied ss, and AMD's sysretq sets no more of it than the selector: 32-bit user
+// code that the guest goes on to would have no stack. (switch_in() sees to those that are left in other ways)
+1:      mov     $HYPERVISOR_DS, %eax
+        mov     %eax, %ss
+        mov     FRAME_R15(%rsp), %r15
         mov     FRAME_R14(%rsp), %r14
         mov     FRAME_R13(%rsp), %r13
         mov     FRAME_R12(%rsp), %r12
@@ -205,7 +209,7 @@ syscall32_entry:
         .globl sysenter_entry
 sysenter_entry:
         mov     (%rsp), %rsp            // IA32_SYSENTER_ESP points at this CPU's stack-top word
-        SYSENTER_FRAME
+        SYSENTER_FRAME sysenter_flags_off
         .globl sysenter_saved
 sysenter_saved:
         SAVE_REGISTERS
@@ -383,7 +387,8 @@ try_write_msr:
         .quad   782b, 783b
         .popsection
 
-// bool try_xrstor(void* area, uint64_t mask): false when the image is malformed (a guest's toolstack may supply it).
+// bool try_xrstor(void* area, uint64_t mask), bool try_fxrstor(void* area): false when the image is malformed (a guest or
+// its toolstack may supply it).
         .globl  try_xrstor
 try_xrstor:
         mov     %esi, %eax
@@ -394,8 +399,14 @@ try_xrstor:
         ret
 781:    xor     %eax, %eax
         ret
+        .globl  try_fxrstor
+try_fxrstor:
+782:    fxrstor64 (%rdi)
+        mov     $1, %eax
+        ret
         .pushsection .exception_table, "a"
         .quad   780b, 781b
+        .quad   782b, 781b
         .popsection
 
         .data

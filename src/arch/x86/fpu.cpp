@@ -14,6 +14,7 @@ constexpr size_t legacy_size = 512;
 
 constinit bool have_xsave = false;
 constinit bool have_xsaveopt = false;
+constinit bool keeps_error_pointers = false;
 constinit uint64_t features = 0;
 constinit size_t area_size = legacy_size;
 
@@ -23,9 +24,24 @@ struct LegacyArea {
     uint32_t mxcsr;
 };
 
+/// Before RSTR_FP_ERR_PTRS AMD's restoring left alone where the last x87 instruction was and what
+/// it read, unless an exception waits. (AMD APM vol. 3, CPUID 8000_0008 ebx bit 2)
+bool restoring_keeps_error_pointers() {
+    CpuidLeaf const vendor = cpuid(0);
+    bool const amd = vendor.ebx == 0x68747541 || vendor.ebx == 0x6f677948; // "Auth", "Hygo"
+    return amd && !(cpuid(0x80000000).eax >= 0x80000008 && (cpuid(0x80000008).ebx & bit(2)));
+}
+/// The next guest finds these instructions' own. What they change is restored next.
+void forget_error_pointers() {
+    static constexpr uint32_t nothing = 0;
+    // SAFETY: ffree makes room, so that the load raises nothing; fnclex takes what waited.
+    asm volatile("fnclex\n ffree %%st(7)\n fildl %0" : : "m"(nothing) : "memory");
+}
+
 } // namespace
 
 void fpu_initialise_cpu(bool use_xsave) {
+    keeps_error_pointers = restoring_keeps_error_pointers();
     have_xsave = use_xsave && (cpuid(1).ecx & bit(26));
     uint64_t v = read_cr4() | cr4::osfxsr | cr4::osxmmexcpt;
     if (have_xsave)
@@ -114,18 +130,21 @@ void fpu_save(void* area, uint64_t xcr0) {
         asm volatile("xsave64 (%0)" : : "r"(area), "a"(~0u), "d"(~0u) : "memory");
 }
 
+namespace {
+bool try_restore(void* area) { return have_xsave ? try_xrstor(area, features) : try_fxrstor(area); }
+} // namespace
+
 void fpu_restore(void* area, uint64_t xcr0) {
     clear_task_switched();
-    if (!have_xsave) {
-        asm volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
-        return;
-    }
     // Everything that exists is loaded, also what this guest has not enabled: nothing of another's
     // stays.
-    write_xcr0(features);
-    if (!try_xrstor(area, features)) {
+    if (have_xsave)
+        write_xcr0(features);
+    if (keeps_error_pointers)
+        forget_error_pointers();
+    if (!try_restore(area)) {
         fpu_reset_area(area);
-        (void)try_xrstor(area, features);
+        (void)try_restore(area);
     }
     fpu_set_xcr0(xcr0);
 }

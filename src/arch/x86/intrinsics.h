@@ -56,6 +56,10 @@ inline uint64_t read_dr6() {
     return v;
 }
 inline void write_dr6(uint64_t v) { asm volatile("mov %0, %%dr6" : : "r"(v)); }
+/// Hearth's own, whatever the last entry has left of it. See return_to_guest in entry.S.
+inline void reload_stack_segment() {
+    asm volatile("mov %0, %%ss" : : "r"(uint32_t{HYPERVISOR_DS}));
+}
 inline void write_dr7(uint64_t v) { asm volatile("mov %0, %%dr7" : : "r"(v)); }
 inline void write_debug_address(unsigned index, uint64_t v) {
     switch (index) {
@@ -260,5 +264,6 @@ extern "C" bool load_segment_gs(uint16_t selector);
 extern "C" bool try_read_msr(uint32_t index, uint64_t* value);
 extern "C" bool try_write_msr(uint32_t index, uint64_t value);
 extern "C" bool try_xrstor(void* area, uint64_t mask);
+extern "C" bool try_fxrstor(void* area);
 
 } // namespace hearth::arch
