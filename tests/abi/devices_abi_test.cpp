@@ -1,6 +1,7 @@
-// abi/physdev.h and platform.h against the public headers. Compiling is passing.
+// abi/physdev.h, platform.h and machine_check.h against the public headers. Compiling is passing.
 #include "abi/abi_check.h"
 
+#include "abi/machine_check.h"
 #include "abi/physdev.h"
 #include "abi/platform.h"
 
@@ -148,6 +149,49 @@ SAME_SIZE(FirmwareInfo, xenpf_firmware_info);
 SAME_FIELD(FirmwareInfo, type, xenpf_firmware_info, type);
 SAME_FIELD(FirmwareInfo, index, xenpf_firmware_info, index);
 SAME_OFFSET(FirmwareInfo, body, xenpf_firmware_info, u);
+SAME_VALUE(mca_interface_version, XEN_MCA_INTERFACE_VERSION);
+SAME_VALUE(McaOperation::fetch, XEN_MC_fetch);
+SAME_VALUE(McaOperation::notify_domain, XEN_MC_notifydomain);
+SAME_VALUE(McaOperation::cpu_info, XEN_MC_physcpuinfo);
+SAME_VALUE(McaOperation::inject_msr, XEN_MC_msrinject);
+SAME_VALUE(mca::not_urgent, XEN_MC_NONURGENT);
+SAME_VALUE(mca::urgent, XEN_MC_URGENT);
+SAME_VALUE(mca::acknowledge, XEN_MC_ACK);
+SAME_VALUE(mca::no_record, XEN_MC_NODATA);
+SAME_SIZE(McaOp, xen_mc);
+SAME_FIELD(McaOp, command, xen_mc, cmd);
+SAME_FIELD(McaOp, version, xen_mc, interface_version);
+SAME_OFFSET(McaOp, body, xen_mc, u);
+SAME_SIZE(McaFetch, xen_mc_fetch);
+SAME_FIELD(McaFetch, flags, xen_mc_fetch, flags);
+SAME_FIELD(McaFetch, id, xen_mc_fetch, fetch_id);
+SAME_OFFSET(McaFetch, record, xen_mc_fetch, data);
+SAME_SIZE(McaCpuInfo, xen_mc_physcpuinfo);
+SAME_FIELD(McaCpuInfo, count, xen_mc_physcpuinfo, ncpus);
+SAME_OFFSET(McaCpuInfo, cpus, xen_mc_physcpuinfo, info);
+SAME_SIZE(McaRegister, mcinfo_msr);
+SAME_SIZE(McaCpu, mcinfo_logical_cpu);
+SAME_FIELD(McaCpu, number, mcinfo_logical_cpu, mc_cpunr);
+SAME_FIELD(McaCpu, chip, mcinfo_logical_cpu, mc_chipid);
+SAME_FIELD(McaCpu, core, mcinfo_logical_cpu, mc_coreid);
+SAME_FIELD(McaCpu, thread, mcinfo_logical_cpu, mc_threadid);
+SAME_FIELD(McaCpu, apic_id, mcinfo_logical_cpu, mc_apicid);
+SAME_FIELD(McaCpu, cluster, mcinfo_logical_cpu, mc_clusterid);
+SAME_FIELD(McaCpu, cores, mcinfo_logical_cpu, mc_ncores);
+SAME_FIELD(McaCpu, cores_active, mcinfo_logical_cpu, mc_ncores_active);
+SAME_FIELD(McaCpu, threads, mcinfo_logical_cpu, mc_nthreads);
+SAME_FIELD(McaCpu, cpuid_level, mcinfo_logical_cpu, mc_cpuid_level);
+SAME_FIELD(McaCpu, family, mcinfo_logical_cpu, mc_family);
+SAME_FIELD(McaCpu, vendor, mcinfo_logical_cpu, mc_vendor);
+SAME_FIELD(McaCpu, model, mcinfo_logical_cpu, mc_model);
+SAME_FIELD(McaCpu, stepping, mcinfo_logical_cpu, mc_step);
+SAME_OFFSET(McaCpu, vendor_name, mcinfo_logical_cpu, mc_vendorid);
+SAME_OFFSET(McaCpu, brand, mcinfo_logical_cpu, mc_brandid);
+SAME_OFFSET(McaCpu, features, mcinfo_logical_cpu, mc_cpu_caps);
+SAME_FIELD(McaCpu, cache_size, mcinfo_logical_cpu, mc_cache_size);
+SAME_FIELD(McaCpu, cache_alignment, mcinfo_logical_cpu, mc_cache_alignment);
+SAME_FIELD(McaCpu, register_count, mcinfo_logical_cpu, mc_nmsrvals);
+SAME_OFFSET(McaCpu, registers, mcinfo_logical_cpu, mc_msrvalues);
 SAME_VALUE(FirmwareInfoType::disk, XEN_FW_DISK_INFO);
 SAME_VALUE(FirmwareInfoType::disk_mbr, XEN_FW_DISK_MBR_SIGNATURE);
 SAME_VALUE(FirmwareInfoType::vbeddc, XEN_FW_VBEDDC_INFO);

@@ -50,6 +50,9 @@ struct Machine {
         guest.argument<abi::AllocUnbound>() = {domid_self, domid_self, 0};
         if (ask_for_events(abi::EventOperation::alloc_unbound) != 0)
             abort();
+        // Nobody gives it more, not even who comes to name it because another vCPU overwrites his
+        // argument.
+        guest.domain.pages.with([](PageList& list) { list.maximum = list.count; });
     }
     void close_ports() {
         guest.argument<abi::EventReset>() = {domid_self};
@@ -405,6 +408,8 @@ void World::end_all() {
             pause_domain(own);
             stop_logging(own);
             unpause_domain(own);
+            own.memory_map.with(
+                [](GuestMemoryMap& map) { free_bytes(std::exchange(map, {}).entries); });
         }
         // One pool with all CPUs, as at first.
         Context& c = machine().guest.vcpu().as_caller;
@@ -490,11 +495,12 @@ void World::call(Member& member, pv::PvVcpu& v) {
     doing_ = line;
     Tally& tally = tallies()[drawn.operation->name];
     ++tally.asked;
-    // Whose end is the machine's must not end: it could when its last vCPU goes down, and on its
-    // way back.
+    // Whose end is the machine's must not end: it could by its own word, when its last vCPU goes
+    // down, and on its way back.
     auto const number = static_cast<abi::Hypercall>(drawn.number);
-    bool const takes_down =
-        number == abi::Hypercall::vcpu_op || number == abi::Hypercall::multicall;
+    bool const takes_down = number == abi::Hypercall::sched_op ||
+                            number == abi::Hypercall::vcpu_op ||
+                            number == abi::Hypercall::multicall;
     v.domain.hardware = member.toolstack && !takes_down;
     system_call(v);
     v.domain.hardware = false;

@@ -32,8 +32,7 @@ public:
         fprintf(stderr,
                 "d%uv%u has %u rounds left: state %u on CPU %u, parked %d, domain %s, %u pauses\n",
                 guest_.domain.id, vcpu_, left_.load(), static_cast<unsigned>(v.times().state),
-                v.cpu(), is_parked(v),
-                guest_.domain.shutdown.load() == ShutdownState::running ? "up" : "down",
+                v.cpu(), is_parked(v), !guest_.domain.is_shut_down() ? "up" : "down",
                 guest_.domain.pauses.load());
     }
 
@@ -91,9 +90,10 @@ public:
         host::spin = std::this_thread::yield;
         host::tsc_step = 50;
         std::atomic<bool> stop{false};
+        std::atomic<unsigned> working{machine_cpus};
         std::vector<std::thread> cpus;
         for (unsigned cpu = 0; cpu < machine_cpus; ++cpu)
-            cpus.emplace_back([&stop, cpu] {
+            cpus.emplace_back([&stop, &working, cpu] {
                 host::set_current_cpu(cpu);
                 while (!stop.load()) {
                     take_own_interrupts();
@@ -101,6 +101,9 @@ public:
                     host::tsc += 1000; // also while nobody asks for the time
                     std::this_thread::yield();
                 }
+                // One of the others may be waiting for an answer.
+                for (working.fetch_sub(1); working.load() != 0; std::this_thread::yield())
+                    take_own_interrupts();
             });
         bool done = false;
         for (unsigned tenths = 0; tenths < 600 && !done; ++tenths) {

@@ -39,10 +39,16 @@ def domains(dom0):
     return {line[0]: line[1:5] for line in lines if line[0] != "Domain-0"}
 
 
+def wait_until_gone(dom0, name):
+    """The daemon that xl create left behind takes it away."""
+    dom0.check(f"timeout 60 sh -c 'while xl domid {name} >/dev/null 2>&1; do sleep 0.2; done'", timeout=90)
+
+
 def free_pages(dom0, others=0):
-    """By the hypervisor's own count, with what it holds ready for small objects, when there is nobody but Domain 0 and so many others. Waits
-    for the back ends to let go of what they have mapped."""
+    """By the hypervisor's own count, with what it holds ready for small objects and for grants that Domain 0 maps, when there is nobody but Domain 0
+    and so many others. Waits for the back ends to let go of what they have mapped."""
     dom0.check(f"timeout 30 sh -c 'until [ $(xl list | wc -l) = {2 + others} ]; do sleep 0.2; done'")
-    dom0.check("xl debug-keys m")
-    free, held = re.findall(r"memory: (\d+) of \d+ frames free, (\d+) for small objects", dom0.check("xl dmesg | sed 's/^/  /'"))[-1]
-    return int(free) + int(held)
+    said = dom0.check("xl debug-keys mg; xl dmesg | grep -E 'frames free|grants of domain 0:' | tail -n 2 | sed 's/^/  /'")
+    free, held = re.findall(r"memory: (\d+) of \d+ frames free, (\d+) for small objects", said)[-1]
+    handles = re.findall(r"handles in use, which take (\d+) frames", said)[-1]
+    return int(free) + int(held) + int(handles)

@@ -82,7 +82,7 @@ class Firmware:
 def tampered(name, change, **options):
     """A machine that boots with what change(Firmware) made of its firmware."""
     with tempfile.TemporaryDirectory() as folder:
-        with new_machine(name, extra=debugger.options(folder), **options) as booted:
+        with new_machine(name, extra=[*debugger.options(folder), "-no-reboot"], **options) as booted:
             stopped = debugger.Debugger(folder)
             stopped.run_to(debugger.elf_entry(machine.hypervisor()))
             change(Firmware(stopped))

@@ -14,7 +14,6 @@ CLASSES = sorted(os.path.basename(path)[:-4] for path in glob.glob(os.path.join(
 VCPUS = 4
 # The emulated processor is AMD's, which has no `sysenter` in 64-bit mode; the other kind has no `syscall` in 32-bit code.
 OTHER_VENDOR = "max,smap=off,vendor=GenuineIntel"
-PANIC = re.compile(r"PANIC|Panic on CPU|Hearth caused|stack trace:", re.I)
 
 
 def boot(name, cpus, case="", cpu="max,smap=off", options=""):
@@ -23,7 +22,7 @@ def boot(name, cpus, case="", cpu="max,smap=off", options=""):
     with new_machine(f"attack {name} {cpus} {case} {'intel' if 'vendor' in cpu else ''} {options}", kernel=kernel, initrd="", disk="none", net="none",
                      memory=512, cpus=cpus, cpu=cpu, cmdline=f"dom0_max_vcpus={VCPUS} {options}", extra=["-no-reboot"]) as guest:
         guest.wait_end(timeout=180)
-        assert not PANIC.search(guest.text), f"the hypervisor fell over {name} {case}:\n" + guest.text[-4000:]
+        assert not machine.FELL_OVER.search(guest.text), f"the hypervisor fell over {name} {case}:\n" + guest.text[-4000:]
         return guest.text
 
 

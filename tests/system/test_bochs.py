@@ -68,23 +68,21 @@ def cmos_image(cpus, memory=512):
     return cmos
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
-@pytest.mark.parametrize("model", ["corei7_skylake_x", "ryzen"])
-def test_boots_and_powers_off(tmp_path, model, cpus):
-    commands.make_iso(str(tmp_path / "iso"), "dom0_mem=320M console=com1 com1=115200,8n1", "console=hvc0 rdinit=/test", ramdisk(tmp_path))
-    (tmp_path / "cmos").write_bytes(cmos_image(cpus))
-    (tmp_path / "bochsrc").write_text(CONFIGURATION.format(model=model, cpus=cpus, folder=tmp_path))
-    (tmp_path / "start").write_text("c\n")  # the debugger is built in and waits otherwise
-    log = os.path.join(LOGS, f"bochs-{model}-{cpus}.log")
+def run(folder, name, model, cpus, end_of_test):
+    """What the machine says on its serial port until it ends, or has said what ends the test."""
+    (folder / "cmos").write_bytes(cmos_image(cpus))
+    (folder / "bochsrc").write_text(CONFIGURATION.format(model=model, cpus=cpus, folder=folder))
+    (folder / "start").write_text("c\n")  # the debugger is built in and waits otherwise
+    log = os.path.join(LOGS, f"bochs-{name}-{model}-{cpus}.log")
     os.makedirs(LOGS, exist_ok=True)
     with open(log + ".bochs", "w") as output:
         # Bochs' reader of configurations overflows with a large environment.
-        bochs = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "bochs", "-q", "-f", str(tmp_path / "bochsrc"), "-rc", str(tmp_path / "start")],
-                                 env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        serial, text, end = tmp_path / "serial", "", time.monotonic() + 900
+        bochs = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "bochs", "-q", "-f", str(folder / "bochsrc"), "-rc", str(folder / "start")],
+                                 env={"HOME": str(folder), "PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        serial, text, end = folder / "serial", "", time.monotonic() + 900
         try:
             running = True
-            while running and not re.search(r"PANIC|Kernel panic|cannot start", text):
+            while running and not re.search(rf"PANIC|Kernel panic|cannot start|{end_of_test}", text):
                 assert time.monotonic() < end, text[-2000:]
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     bochs.wait(timeout=1)
@@ -95,6 +93,14 @@ def test_boots_and_powers_off(tmp_path, model, cpus):
             bochs.wait()
             with open(log, "w") as file:
                 file.write(text)
+    return text
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.parametrize("model", ["corei7_skylake_x", "ryzen"])
+def test_boots_and_powers_off(tmp_path, model, cpus):
+    commands.make_iso(str(tmp_path / "iso"), "dom0_mem=320M console=com1 com1=115200,8n1", "console=hvc0 rdinit=/test", ramdisk(tmp_path))
+    text = run(tmp_path, "debian", model, cpus, end_of_test="(?!)")
     # It ends of itself when its power management is told to.
     assert "ACPI control: soft power off" in (tmp_path / "log").read_text(), text[-2000:]
     assert "on Bochs: done\n" in text and f"on Bochs: xen, {cpus} CPUs\n" in text, text[-2000:]
@@ -103,3 +109,13 @@ def test_boots_and_powers_off(tmp_path, model, cpus):
     wanted = ["SMAP", "x2APIC", "TSC deadline", "PCID"] if model.startswith("corei7") else ["SMAP"]
     for feature in wanted:
         assert re.search(rf"\(HEARTH\).*{feature}", text), feature
+
+
+@pytest.mark.parametrize("options", ["", "xsave=no"])
+def test_first_state_that_the_processor_refuses_to_load(tmp_path, options):
+    """QEMU's emulation takes any MXCSR."""
+    (tmp_path / "nothing").write_text("")
+    commands.make_iso(str(tmp_path / "iso"), f"dom0_mem=320M dom0_max_vcpus=4 console=com1 com1=115200,8n1 {options}", "",
+                      str(tmp_path / "nothing"), os.path.join(machine.BUILD, "guests/first_states"))
+    text = run(tmp_path, "first-states" + options, "ryzen", 1, end_of_test=r"GUEST first_states: \w+")
+    assert "GUEST first_states: ok" in text, text[-2000:]

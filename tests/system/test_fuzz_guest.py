@@ -8,14 +8,13 @@ import signal
 import time
 
 import pytest
-from conftest import complaints, new_machine
+from conftest import complaints, new_machine, start_toolstack
 from guests import domains, free_pages, hear, heard
 
 import machine
 
 # Slow until it is known why a vCPU may stay away: by what it did itself, or since it was not woken.
 pytestmark = [pytest.mark.hearth_only, pytest.mark.slow]
-PANIC = re.compile(r"PANIC|Panic on CPU|Hearth caused|stack trace:|lock of rank", re.I)
 SILENCE = 90  # seconds without a word of the guest, which has something to say each second
 ROUND = 300  # the longest, in seconds
 CALLS = re.compile(r"fuzzer: (?:the end: )?(\d+) calls, (\d+) done")
@@ -40,6 +39,16 @@ def watched(guest):
         assert time.monotonic() - heard_last < SILENCE, "the guest is silent:\n" + guest.text[-3000:]
 
 
+def the_emulator_gave_up(guest):
+    """QEMU 7.2's translator does, of some instructions; that ends the round. Nothing else may abort it."""
+    if guest.process.poll() != -signal.SIGABRT:
+        return False
+    guest.errors.seek(0)
+    assert b"tcg fatal error" in guest.errors.read(), guest.text[-3000:]
+    print("the emulator itself gave up, which ends the round")
+    return True
+
+
 def play_as_domain_0(seed, seconds, cpus, vcpus):
     """How many calls it made, and how many were done."""
     print(f"seed={seed} seconds={seconds}, {cpus} CPUs, {vcpus} vCPUs", flush=True)
@@ -47,12 +56,9 @@ def play_as_domain_0(seed, seconds, cpus, vcpus):
                      memory=512, cpus=cpus, cmdline=f"dom0_max_vcpus={vcpus}", extra=["-no-reboot"]) as guest:
         watched(guest)
         text = guest.text
-        if guest.process.poll() == -signal.SIGABRT:
-            guest.errors.seek(0)
-            assert b"tcg fatal error" in guest.errors.read(), text[-3000:]
-            print("the emulator itself gave up, which ends the round")
+        if the_emulator_gave_up(guest):
             text += "GUEST fuzzer: ok"
-    assert not PANIC.search(text), f"seed={seed}: the hypervisor fell over:\n{text[-4000:]}"
+    assert not machine.FELL_OVER.search(text), f"seed={seed}: the hypervisor fell over:\n{text[-4000:]}"
     # It may die of what it does, and says so; nothing else ends it.
     assert "GUEST fuzzer: ok" in text or re.search(r"domain 0 crashed: \w", text), f"seed={seed}:\n{text[-3000:]}"
     calls = CALLS.findall(text)
@@ -80,13 +86,34 @@ on_poweroff = "preserve"
 NAMES = {"fuzz1": 4, "fuzz2": 2}
 
 
-@pytest.fixture(scope="module")
-def dom0():
-    with new_machine("fuzzers", cpus=2, memory=2048, cmdline="loglvl=all", guests=True) as booted:
-        booted.wait_ready()
-        booted.check("guests prepare", timeout=120)
-        booted.unpack_guests()
-        yield booted
+class Host:
+    """Domain 0 with its toolstack; another one after the emulator gave up."""
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.dom0.stop()
+
+    def start(self):
+        self.dom0, self.free = start_toolstack("fuzzers"), []
+
+    def play(self, seed, seconds):
+        """What each guest did. All of Hearth's memory is back then."""
+        try:
+            made = play_beside(self.dom0, seed, seconds)
+            self.free.append(free_pages(self.dom0))
+        except machine.MachineError:
+            if not the_emulator_gave_up(self.dom0):
+                raise
+            self.dom0.stop()
+            self.start()
+            return []
+        # Once for what Hearth keeps for the next time.
+        assert set(self.free[1:]) <= {self.free[0]}, self.free
+        assert complaints(self.dom0) == ""
+        return made
 
 
 def play_beside(dom0, seed, seconds):
@@ -111,16 +138,12 @@ def play_beside(dom0, seed, seconds):
     return made
 
 
-def test_guests_beside_domain_0_ask_for_anything(dom0, slow):
-    free, made = [], []
-    for seed, seconds in itertools.chain([(random.randrange(1 << 31), 2)], rounds(1800 if slow else 12)):
-        made += play_beside(dom0, seed, seconds)
-        free.append(free_pages(dom0))
+def test_guests_beside_domain_0_ask_for_anything(slow):
+    made = []
+    with Host() as host:
+        for seed, seconds in itertools.chain([(random.randrange(1 << 31), 2)], rounds(1800 if slow else 12)):
+            made += host.play(seed, seconds)
+        print(f"{len(made)} rounds of a guest, free pages {host.free}")
     calls, done = (sum(one) for one in zip(*made))
-    print(f"{len(free)} rounds, {calls} calls, {done} done; free pages {free}")
-    assert done > 100 * len(free) and calls > done
-    # Once for what Hearth keeps for the next time.
-    assert set(free[1:]) == {free[0]}
-    log = dom0.check("xl dmesg | sed 's/^/  /'")
-    assert not PANIC.search(log), log[-4000:]
-    assert complaints(dom0) == ""
+    print(f"{calls} calls, {done} done")
+    assert done > 100 * len(made) / 2 and calls > done

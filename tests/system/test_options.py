@@ -84,9 +84,9 @@ def test_watchdog_finds_a_cpu_that_hangs(cpus):
         stopped.write(Symbols().address("do_console_io"), JUMP_TO_ITSELF)
         stopped.let_go()
         dom0.send("echo anything\n")
-        dom0.wait_for(r"PANIC on CPU \d: watchdog", timeout=30, fatal=None)
-        dom0.wait_for(r"hearth::do_console_io", timeout=10, fatal=None)
-        dom0.wait_for(r"Stopped; reset", timeout=10, fatal=None)
+        dom0.wait_for(r"PANIC on CPU \d: watchdog", timeout=30, may_fall_over=True)
+        dom0.wait_for(r"hearth::do_console_io", timeout=10, may_fall_over=True)
+        dom0.wait_for(r"Stopped; reset", timeout=10, may_fall_over=True)
 
 
 def test_defences():
@@ -172,7 +172,7 @@ forbidden.write(b"x" * (1 << 20))
 address = ctypes.addressof(ctypes.c_char.from_buffer(forbidden))
 for rights in (0, 3):
     assert libc.mprotect(ctypes.c_void_p(address), 1 << 20, rights) == 0
-pages = [bytearray([i & 255]) * 4096 for i in range(100000)]
+pages = [bytearray([i & 255]) * 4096 for i in range(60000)]
 assert all(page[0] == page[4095] == i & 255 for i, page in enumerate(pages))
 """
 
@@ -209,4 +209,4 @@ def test_nmi_is_ignored_when_told():
 def test_nmi_ends_the_machine_when_told():
     with stoppable("nmi=fatal noreboot") as (dom0, stop):
         send_nmi(stop)
-        dom0.wait_for(r"PANIC on CPU 0: NMI of unknown cause", timeout=30, fatal=None)
+        dom0.wait_for(r"PANIC on CPU 0: NMI of unknown cause", timeout=30, may_fall_over=True)

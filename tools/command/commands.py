@@ -1,5 +1,6 @@
 """What each ./hearth command does."""
 import contextlib
+import ctypes
 import glob
 import hashlib
 import itertools
@@ -18,11 +19,14 @@ from machine import BUILD, DOM0, ROOT
 PACKAGES = """
     clang-19 lld-19 llvm-19 clang-tidy-19 clang-format-19 libc++-19-dev libclang-rt-19-dev
     cmake ninja-build libgtest-dev libgmock-dev libxen-dev dpkg-dev
-    qemu-system-x86 ovmf seabios bochs socat
+    qemu-system-x86 ovmf seabios bochs
     mmdebstrap fakeroot uidmap e2fsprogs
     grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools
-    busybox-static cpio gzip xz-utils lz4 zstd python3 python3-pytest curl ca-certificates
+    busybox-static cpio gzip xz-utils lz4 zstd python3 python3-pytest ca-certificates
 """.split()
+
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Failure(Exception):
@@ -53,6 +57,9 @@ def setup(_=None):
     wanted = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()
     if os.path.exists(stamp) and open(stamp).read() == wanted:
         return 0
+    advice = "Hearth builds on Debian 12, as root or with sudo; check the network and apt's sources."
+    if not shutil.which("dpkg-query"):
+        raise Failure(f"there is no dpkg here. {advice}")
     status = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Status}\n", *PACKAGES], capture_output=True, text=True)
     installed = {line.split()[0] for line in status.stdout.splitlines() if line.endswith(" installed")}
     missing = [package for package in PACKAGES if package not in installed]
@@ -60,7 +67,6 @@ def setup(_=None):
         say(f"installing {len(missing)} packages (some minutes on a bare machine): {' '.join(missing)}")
         root = [] if os.getuid() == 0 else ["sudo"]
         apt = root + ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
-        advice = "Hearth builds on Debian 12, as root or with sudo; check the network and apt's sources."
         quietly(apt + ["update"], "apt-update", "apt-get update", advice)
         quietly(apt + ["install", "-y", "--no-install-recommends", *missing], "apt-install", "apt-get install", advice)
     with open(stamp, "w") as file:
@@ -70,12 +76,17 @@ def setup(_=None):
 
 # Building
 
-def configure_and_build(preset, targets=()):
+def configure(preset):
     setup()
     folder = os.path.join(BUILD, preset)
     if not os.path.exists(os.path.join(folder, "build.ninja")):
         say(f"configuring {preset} (fetches the sources of the decompressors once)")
         quietly(["cmake", "--preset", preset], f"configure-{preset}", "cmake")
+    return folder
+
+
+def configure_and_build(preset, targets=()):
+    folder = configure(preset)
     say(f"building {preset}")
     goal = ["--target", *targets] if targets else []
     quietly(["cmake", "--build", folder, *goal], f"build-{preset}", "the build")
@@ -123,12 +134,12 @@ menuentry "Debian 12 on Hearth" {{
 """
 
 
-def make_iso(path, hypervisor_words, dom0_words, initrd=DOM0 + "/initrd"):
+def make_iso(path, hypervisor_words, dom0_words, initrd=DOM0 + "/initrd", kernel=DOM0 + "/vmlinuz"):
     """A GRUB image for BIOS and UEFI. GRUB leaves the file's name out, so the words are the command line."""
     tree = path + ".tree"
     shutil.rmtree(tree, ignore_errors=True)
     os.makedirs(os.path.join(tree, "boot/grub"))
-    for source, name in [(machine.hypervisor(), "hearth"), (DOM0 + "/vmlinuz", "vmlinuz"), (initrd, "initrd")]:
+    for source, name in [(machine.hypervisor(), "hearth"), (kernel, "vmlinuz"), (initrd, "initrd")]:
         shutil.copy(source, os.path.join(tree, "boot", name))
     with open(os.path.join(tree, "boot/grub/grub.cfg"), "w") as file:
         file.write(MENU.format(hypervisor=hypervisor_words, dom0=dom0_words))
@@ -140,13 +151,23 @@ def make_iso(path, hypervisor_words, dom0_words, initrd=DOM0 + "/initrd"):
 def iso(options):
     everything()
     path = make_iso(os.path.join(BUILD, "hearth.iso"),
-                    f"dom0_mem=1024M console=com1,vga com1=115200,8n1 {options.cmdline}".strip(),
+                    f"dom0_mem=max:1024M console=com1,vga com1=115200,8n1 {options.cmdline}".strip(),
                     machine.dom0_words("virtio", options.dom0_cmdline))
     say(f"{os.path.relpath(path)}: {os.path.getsize(path) >> 20} MiB; boots BIOS and UEFI machines, serial console at 115200 baud")
     return 0
 
 
 # Demo
+
+def kept_disk():
+    """The disk image of --keep, which no other command uses: a copy, made once."""
+    path = os.path.join(BUILD, "kept.img")
+    if not os.path.exists(path):
+        subprocess.run(["cp", "--sparse=always", DOM0 + "/disk.img", path + ".new"], check=True)
+        os.rename(path + ".new", path)
+    say(f"the disk is {os.path.relpath(path)}; without it, the next --keep starts afresh")
+    return path
+
 
 def demo(options):
     everything()
@@ -155,7 +176,9 @@ def demo(options):
         options.dom0_cmdline = f"{options.dom0_cmdline} hearth.guests={guests}".strip()
         options.cmdline = f"dom0_mem={options.memory // 2}M {options.cmdline}".strip()
     chosen = dict(cpus=options.cpus, memory=options.memory, cmdline=options.cmdline, dom0_cmdline=options.dom0_cmdline,
-                  net=options.net, disk=options.disk, boot=options.boot, keep=options.keep)
+                  net=options.net, disk=options.disk, boot=options.boot)
+    if options.keep:
+        chosen |= {"keep": True, "disk_image": kept_disk()}
     if options.boot != "kernel":
         chosen["iso"] = make_iso(os.path.join(BUILD, "demo.iso"),
                                  f"{machine.default_options(options.memory)} {options.cmdline}".strip(),
@@ -170,10 +193,14 @@ def demo(options):
     command = machine.qemu_command(**chosen, extra=[*machine.debian_disks(1), "-chardev", "stdio,mux=on,id=serial,signal=off", "-serial", "chardev:serial"])
     command[command.index("-monitor") + 1] = "chardev:serial"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # control-C belongs to Domain 0
+    process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command])
     try:
-        return subprocess.run(command, timeout=options.timeout or None).returncode
+        return process.wait(options.timeout or None)
     except subprocess.TimeoutExpired:
         raise Failure(f"still running after {options.timeout} s, as --timeout says") from None
+    finally:
+        process.terminate()  # not killed, or the terminal would stay as QEMU has set it
+        process.wait()
 
 
 def demo_run(options, chosen):
@@ -204,6 +231,8 @@ def bench(options):
     import measure_linux
     import measure_paths
     import measure_switch
+    # At once: Python would wait until each machine is done. QEMU ends with this process.
+    signal.signal(signal.SIGINT, lambda *_: (machine.forget_state(), os._exit(130)))
     os.makedirs(os.path.join(BUILD, "bench"), exist_ok=True)  # for their logs
     of_guests = {"fair": measure_fair.fair, "paths": lambda: measure_paths.paths(options), "switch": measure_switch.switch}
     if options.what in of_guests:
@@ -288,7 +317,7 @@ def test_hosted(tally, name, preset):
     # CTest runs each test in a process of its own, on all CPUs.
     quiet = {"stdout": open(os.path.join(BUILD, f"logs/{name}.log"), "w")}
     failed = reported(tally, name, ["ctest", "--test-dir", folder, "-j", str(os.cpu_count()), "--output-on-failure",
-                                    "--output-junit", report, "--timeout", "1800"], report, **quiet)
+                                    "--no-tests=error", "--output-junit", report, "--timeout", "1800"], report, **quiet)
     if failed:
         subprocess.run(["ctest", "--test-dir", folder, "--rerun-failed", "--output-on-failure"], stdin=subprocess.DEVNULL)
 
@@ -312,9 +341,8 @@ def test_checks(tally):
 
 
 def test_tidy(tally):
-    folder = configure_and_build("hypervisor")
     files = [path for path in sources() if path.startswith(ROOT + "/src/") and path.endswith(".cpp") and "/arch/host/" not in path]
-    tally.step("tidy", lambda: quietly(["run-clang-tidy-19", "-p", folder, "-quiet", "-j", str(os.cpu_count()), *files],
+    tally.step("tidy", lambda: quietly(["run-clang-tidy-19", "-p", configure("hypervisor"), "-quiet", "-j", str(os.cpu_count()), *files],
                                        "tidy", "clang-tidy"))
 
 
@@ -333,8 +361,11 @@ HUNT_SECONDS = 60  # when asked for by name
 def fresh_seeds(hunt):
     """For ever. A run of everything has seeds of its own for each state of the sources, so that it says the same of the
     same state whoever runs it; a hunt draws them."""
-    tree = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD^{tree}"], capture_output=True, text=True).stdout.strip()
-    generator = random.Random(None if hunt else tree)
+    state = hashlib.sha256()
+    for path in sources():
+        with open(path, "rb") as file:
+            state.update(file.read())
+    generator = random.Random(None if hunt else state.digest())
     while True:
         yield generator.randrange(1, 1 << 32)
 
@@ -389,7 +420,7 @@ def test_steps(tally, hunt):
 
     def program(seed):
         length = {"HEARTH_SECONDS": str(HUNT_SECONDS)} if hunt else {"HEARTH_STEPS": str(STEPS)}
-        return (f"steps: HEARTH_SEED={seed}", ["timeout", "3600", os.path.join(folder, "hypercall_steps")],
+        return (f"steps: HEARTH_SEED={seed}", ["timeout", "--foreground", "3600", os.path.join(folder, "hypercall_steps")],
                 {"HEARTH_SEED": str(seed), **length}, lambda text: f", {text.splitlines()[-1]}")
 
     run_beside_each_other(tally, [program(seed) for seed in itertools.islice(fresh_seeds(hunt), os.cpu_count() or 1)])
@@ -402,39 +433,37 @@ def test_system(tally, pattern, slow):
         print(failure)
         return tally.add(0, 1, "system (set-up)", 0)
     report = os.path.join(BUILD, "logs/system.xml")
-    command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", "--show-capture=no",
-               f"--junitxml={report}", "tests/system"]
+    command = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short", "--show-capture=stdout", "-rP",
+               "--durations=40", f"--basetemp={BUILD}/pytest", f"--junitxml={report}", "tests/system"]
     command += ["-k", pattern] if pattern else []
     command += ["--slow"] if slow else []
     reported(tally, "system", command, report, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
-def test_without_machines(tally, chosen):
-    """What the tests do that boot nothing, and keep to no time."""
-    if chosen in ("", "unit"):
-        test_hosted(tally, "unit", "hosted")
-    if chosen in ("", "race"):
-        test_hosted(tally, "race", "race")
-    if chosen in ("", "steps"):
-        test_steps(tally, hunt=chosen == "steps")
-    if chosen in ("", "tidy"):
-        test_tidy(tally)
-    if chosen == "":
-        build_for(tally, "fuzz", "fuzz")
+# What boots nothing, and keeps to no time.
+WITHOUT_MACHINES = {
+    "unit": lambda tally, _: test_hosted(tally, "unit", "hosted"),
+    "race": lambda tally, _: test_hosted(tally, "race", "race"),
+    "steps": test_steps,
+    "tidy": lambda tally, _: test_tidy(tally),
+}
 
 
 @contextlib.contextmanager
 def beside_the_rest(tally):
-    """All of test_without_machines(), by what an emulated machine leaves of the CPUs; most keep one of them busy, if that."""
+    """All WITHOUT_MACHINES, by what an emulated machine leaves of the CPUs; most keep one of them busy, if that."""
     def work():
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         # Of a session of its own: Linux shares CPUs out to sessions first, whatever the priorities in them are (sched_autogroup).
         os.setsid()
         with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
             group.write("19")
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        own = Tally()
-        test_without_machines(own, "")
-        results.send(own)
+        for run in [*WITHOUT_MACHINES.values(), lambda tally, _: build_for(tally, "fuzz", "fuzz")]:
+            own = Tally()
+            run(own, False)
+            results.send(own)
+        say("the tests without machines are done")
 
     receiver, results = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=work)
@@ -443,11 +472,12 @@ def beside_the_rest(tally):
     try:
         yield
         say("waiting for the tests without machines")
-        try:
-            tally.include(receiver.recv())
-        except EOFError:
-            tally.add(0, 1, "tests without machines (they died)", 0)
+        with contextlib.suppress(EOFError):
+            while True:
+                tally.include(receiver.recv())
         process.join()
+        if process.exitcode:
+            tally.add(0, 1, "tests without machines (they died)", 0)
     finally:
         if process.is_alive():
             os.killpg(process.pid, signal.SIGKILL)
@@ -457,7 +487,7 @@ def test(options):
     setup()
     os.makedirs(os.path.join(BUILD, "logs"), exist_ok=True)
     begun, tally = time.monotonic(), Tally()
-    kinds = ("unit", "race", "checks", "bench", "steps", "fuzz", "system", "tidy", "coverage", "mutants")
+    kinds = (*WITHOUT_MACHINES, "checks", "bench", "fuzz", "system", "coverage", "mutants")
     chosen = options.pattern
     if chosen in ("", "checks"):
         test_checks(tally)
@@ -466,8 +496,8 @@ def test(options):
     if chosen == "":
         with beside_the_rest(tally):
             test_system(tally, "", options.slow)
-    else:
-        test_without_machines(tally, chosen)
+    elif chosen in WITHOUT_MACHINES:
+        WITHOUT_MACHINES[chosen](tally, True)
     if chosen in ("", "fuzz"):
         test_fuzz(tally, hunt=chosen == "fuzz")
     if chosen == "coverage":

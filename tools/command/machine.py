@@ -23,10 +23,22 @@ OVMF = "/usr/share/OVMF/OVMF_%s_4M.fd"
 READY = "hearth-shell: ready"
 # Lines of the hypervisor, which may come in the middle of a command's output.
 HYPERVISOR_LINE = re.compile(r"^\((HEARTH|XEN|d\d+v?\d*)\)")
+# What the hypervisor says when it falls over, and what Domain 0's kernel says.
+# Behind what Domain 0 has begun to say, perhaps; but not in a log that is shown, each line behind two spaces.
+FELL_OVER = re.compile(r"(?<!  )\((?:HEARTH|XEN)\) (?:\[[^]]*\] )?(?:PANIC on CPU|Panic on CPU|Stack trace)|^(?!  ).*Kernel panic", re.M)
+restarts_of_qemu = []  # logs of machines whose QEMU crashed and was started once more
+STATE = os.path.join(BUILD, "machines")  # of each that runs, a folder
+folders_in_use = set()
 
 
 class MachineError(Exception):
     """The machine did not do what it should have; the message holds the end of its serial log."""
+
+
+def forget_state():
+    """For who ends without stopping his machines."""
+    for folder in folders_in_use:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def hypervisor():
@@ -35,7 +47,7 @@ def hypervisor():
 
 
 def is_hearth():
-    return "HEARTH_IMAGE" not in os.environ or bool(os.environ.get("HEARTH_IMAGE_IS_HEARTH"))
+    return not os.environ.get("HEARTH_IMAGE") or bool(os.environ.get("HEARTH_IMAGE_IS_HEARTH"))
 
 
 def default_options(memory):
@@ -122,8 +134,12 @@ class Machine:
         self.text = ""
         self.position = 0  # what wait_for has consumed
         self.commands = 0
-        self.state = tempfile.mkdtemp(prefix="hearth-machine-")
+        os.makedirs(STATE, exist_ok=True)
+        self.state = tempfile.mkdtemp(dir=STATE)
+        folders_in_use.add(self.state)
         self.process = self.line = self.log = None
+        self.fell_over = None  # how, if it did: nobody asks it anything then
+        self.looked_at = 0  # so far for its falling over
 
     def __enter__(self):
         return self.start()
@@ -171,6 +187,7 @@ class Machine:
             self.log.close()
             self.log = None
         shutil.rmtree(self.state, ignore_errors=True)
+        folders_in_use.discard(self.state)
 
     def pump(self, seconds):
         """Takes in what the serial line says, waiting at most this long; False when QEMU has ended."""
@@ -204,18 +221,28 @@ class Machine:
         raise MachineError(message + (f"\nQEMU says: {complaints}" if complaints else "") +
                            f"\nthe serial log's end{f' (all of it: {self.log_path})' if self.log_path else ''}:\n{last}")
 
-    def wait_for(self, pattern, timeout=60, fatal=r"Kernel panic|\(HEARTH\) panic|\*\* *PANIC|Panic on CPU"):
-        """The match of a pattern in what has come since the last match; fails at once on a panic."""
-        wanted, bad = re.compile(pattern, re.M), re.compile(fatal, re.I) if fatal else None
+    def fail_if_it_fell_over(self, since, what):
+        """Looks at the lines that have come since it last looked, and since then."""
+        begin = max(since, self.looked_at)
+        self.looked_at = self.text.rfind("\n", 0, max(0, len(self.text) - 1)) + 1
+        if FELL_OVER.search(self.text, begin):
+            self.fell_over = f"the machine fell over during {what}"
+            end = time.monotonic() + 2  # for the rest of what it says
+            while (left := end - time.monotonic()) > 0 and self.pump(left):
+                pass
+            self.fail(self.fell_over)
+
+    def wait_for(self, pattern, timeout=60, may_fall_over=False):
+        """The match of a pattern in what has come since the last match; fails at once when the machine falls over."""
+        wanted = re.compile(pattern, re.M)
         end = time.monotonic() + timeout
         while True:
             match = wanted.search(self.text, self.position)
             if match:
                 self.position = match.end()
                 return match
-            if bad and bad.search(self.text, self.position):
-                self.pump(2)
-                self.fail(f"the machine panicked while waited for {pattern!r}")
+            if not may_fall_over:
+                self.fail_if_it_fell_over(self.position, f"the wait for {pattern!r}")
             left = end - time.monotonic()
             if left <= 0:
                 self.fail(f"no {pattern!r} within {timeout:.0f} s")
@@ -226,7 +253,12 @@ class Machine:
         """Types at the serial line, no faster than a small receive buffer can take."""
         data = text.encode()
         for start in range(0, len(data), 16):
-            self.line.sendall(data[start : start + 16])
+            try:
+                self.line.sendall(data[start : start + 16])
+            except ConnectionError:
+                self.pump(0)
+                self.process.wait()
+                self.fail(f"QEMU ended (status {self.process.returncode}) while {text.strip()[:70]!r} was typed")
             self.pump(0.002)
 
     def wait_ready(self, timeout=240):
@@ -238,16 +270,17 @@ class Machine:
                 raise
             # QEMU 7.2 itself: one CPU uses a device's memory while another moves devices about, as at the probing of PCI.
             print(f"QEMU crashed, and is started once more: {failure}", file=sys.stderr)
+            restarts_of_qemu.append(self.log_path)
             self.line.close()
-            self.text, self.position = "", 0
+            self.text, self.position, self.looked_at = "", 0, 0
             self.launch().wait_for(re.escape(READY), timeout)
         # The prompt comes last, but for busybox' question where the cursor is; a kernel message may hide it, so this wait may also run out.
-        with contextlib.suppress(MachineError):
+        with self.may_not_answer():
             self.wait_for(r"[#$] (\x1b\[6n)?\Z", timeout=10)
         for _ in range(15):
             # Typed again until it is heard: while the shell sets up its terminal, input is thrown away.
             self.send("\nPS1= PS2=; stty -echo; dmesg -n 1; echo rea''dy-to-work\n")
-            with contextlib.suppress(MachineError):
+            with self.may_not_answer():
                 self.wait_for(r"ready-to-work", timeout=4)
                 self.teach()
                 return self
@@ -263,7 +296,7 @@ class Machine:
         for number, line in enumerate(lines):
             for _ in range(8):
                 self.send(f"{line} && echo @@le''arnt {number}:\n")
-                with contextlib.suppress(MachineError):
+                with self.may_not_answer():
                     self.wait_for(rf"@@learnt {number}:\n", timeout=5)
                     break
             else:
@@ -273,15 +306,27 @@ class Machine:
         """Leaves the test guests in Domain 0's /guests."""
         self.check("mkdir /guests && tar -C /guests -xf /dev/disk/by-id/virtio-guests")
 
+    @contextlib.contextmanager
+    def may_not_answer(self):
+        """What is asked is asked again, unless the machine fell over."""
+        try:
+            yield
+        except MachineError:
+            if self.fell_over:
+                raise
+
     def type_command(self, command):
         """Leaves a command in the shell's variable `typed`. On a busy machine the serial line may lose
         characters, so it goes in short pieces, each repeated until its length is right."""
         for start in range(0, len(command), 64):
             piece = command[start : start + 64]
-            for _ in range(8):
+            for attempt in range(8):
+                if attempt:
+                    self.send("\x03\n")  # out of the quotes that it may still be in
                 self.send(f"t=$'{''.join(map(quoted, piece))}'; echo @@got {start} ${{#t}}:\n")
-                with contextlib.suppress(MachineError):
-                    self.wait_for(rf"@@got {start} {len(piece)}:\n", timeout=5)
+                with self.may_not_answer():
+                    # Counted in letters or in bytes, as its locale has it.
+                    self.wait_for(rf"@@got {start} ({len(piece)}|{len(piece.encode())}):\n", timeout=5)
                     break
             else:
                 self.fail("Domain 0's shell does not hear what is typed")
@@ -289,6 +334,8 @@ class Machine:
 
     def run(self, command, timeout=120, live=None):
         """Runs a command in Domain 0's shell: (exit status, output). live is called with each line as it comes."""
+        if self.fell_over:
+            raise MachineError(self.fell_over)
         self.commands += 1
         number = self.commands
         self.type_command(command)
@@ -308,10 +355,13 @@ class Machine:
             if match:
                 self.position = match.end()
                 return int(match[1]), without_hypervisor_lines(self.text[start : match.start()])
+            what = f"`{command.strip().splitlines()[0][:70]}`"
+            self.fail_if_it_fell_over(start, what)
             if time.monotonic() > end:
-                self.fail(f"no end of `{command.splitlines()[0][:70]}` within {timeout:.0f} s")
+                self.send("\x03\ntyped=\n")  # the shell goes on without it
+                self.fail(f"no end of {what} within {timeout:.0f} s")
             if not self.pump(0.5) and not marker.search(self.text, start):
-                self.fail(f"QEMU ended (status {self.process.poll()}) during `{command.splitlines()[0][:70]}`")
+                self.fail(f"QEMU ended (status {self.process.poll()}) during {what}")
 
     def check(self, command, timeout=120):
         """The output of a command that must succeed."""

@@ -71,6 +71,7 @@ constexpr Reader readers[] = {
     {Hypercall::domctl, 0, true},
     {Hypercall::sysctl, 0, true},
     {Hypercall::platform_op, 0, true},
+    {Hypercall::mca, 0, true},
 };
 
 uint64_t const nobodys[] = {0xffff800000000000, 0xffff828000200000, 0xffff830000000000,

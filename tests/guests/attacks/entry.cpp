@@ -16,6 +16,8 @@ constexpr uint64_t trap = 1 << 8, interrupts = 1 << 9, direction = 1 << 10, iopl
                    nested = 1 << 14, resume = 1 << 16, vm = 1 << 17, alignment = 1 << 18,
                    identification = 1 << 21;
 constexpr uint64_t not_in_handlers = trap | nested | resume | vm | alignment | iopl;
+// What a processor's own entry for system calls clears as well, where a kernel has it do so.
+constexpr uint64_t not_in_system_calls = not_in_handlers | direction;
 } // namespace flag
 
 constexpr uint64_t low_end = 0x0000800000000000;       // the first address that is not canonical
@@ -59,7 +61,7 @@ void flags_on_the_way_in() {
     for (uint64_t const set : sets) {
         UserExit left = run_user([] { syscall_in_user_mode(0); }, set | 0x202);
         EXPECT_EQUAL(left.vector, by_syscall);
-        EXPECT_EQUAL(handler_flags & flag::not_in_handlers, 0);
+        EXPECT_EQUAL(handler_flags & flag::not_in_system_calls, 0);
         EXPECT_EQUAL(left.rflags & set, set);
         left = run_user([] { asm volatile("int $0x80" : : : "memory"); }, set | 0x202);
         EXPECT_EQUAL(left.vector, 0x80);
@@ -87,7 +89,12 @@ void single_step_into_everything() {
     for (unsigned i = 0; i < 4; ++i) {
         run_user([] { syscall_in_user_mode(0); }, flag::trap | 0x202);
         run_user([] { asm volatile("int $0x80" : : : "memory"); }, flag::trap | 0x202);
-        run_user([] { asm volatile("sysenter" : : : "memory"); }, flag::trap | 0x202);
+        UserExit const left =
+            run_user([] { asm volatile("sysenter"
+                                       :
+                                       :
+                                       : "memory"); }, flag::trap | 0x202);
+        EXPECT(left.vector != by_sysenter || (left.rflags & flag::trap));
     }
     uint64_t const from_user = steps;
     uint64_t number = 17, result;
@@ -143,6 +150,22 @@ void iret_grants_no_flags() {
     });
     EXPECT_EQUAL(seen & (flag::iopl | flag::vm), 0);
     EXPECT_EQUAL(seen & flag::interrupts, flag::interrupts);
+}
+
+/// What a kernel's `syscall` left in rcx and r11 is not shown to whom it goes on with.
+void iret_in_syscall_leaves_what_sysret_does() {
+    for (uint64_t const flags : {uint64_t{0x202}, 0x202 | flag::resume}) {
+        uint64_t rcx, r11, place;
+        asm volatile("mov %%rsp, %%rbx; push $0xe02b; push %%rbx; push %[flags]; push $0xe030; "
+                     "lea 1f(%%rip), %%rax; push %%rax; push %[kind]; push $0; push $0; push $0; "
+                     "mov $23, %%eax; stc; syscall; ud2; "
+                     "1: mov %%rcx, %[rcx]; mov %%r11, %[r11]; lea 1b(%%rip), %[place]"
+                     : [rcx] "=r"(rcx), [r11] "=r"(r11), [place] "=r"(place)
+                     : [flags] "r"(flags), [kind] "r"(uint64_t{iret_in_syscall})
+                     : "rax", "rbx", "rcx", "r11", "memory");
+        EXPECT_EQUAL(rcx, place);
+        EXPECT_EQUAL(r11 & ~flag::resume, 0x202);
+    }
 }
 
 void iret_to_no_address() {
@@ -297,6 +320,7 @@ void odd_trap_tables() {
     EXPECT_EQUAL(hypercall(Hypercall::set_trap_table, hypervisor_at), fault);
     // One that ends in the hypervisor's half, beginning right before it.
     EXPECT_EQUAL(hypercall(Hypercall::set_trap_table, 0xffff7ffffffffff8), fault);
+    hypercall(Hypercall::set_trap_table, 0); // all that are not set again
     set_handlers();
     EXPECT_EQUAL(attempt([] { asm volatile("ud2"); }).vector, 6);
 }
@@ -348,9 +372,14 @@ void software_interrupts_need_permission() {
     if (!on_hearth())
         return;
     use_user_table();
-    UserExit left = run_user([] { asm volatile("int $0x21" : : : "memory"); });
-    EXPECT_EQUAL(left.vector, 13);
-    EXPECT(left.error == 0x21 * 8 + 2);
+    UserExit left;
+    for (bool const with_handler : {false, true}) {
+        if (with_handler)
+            set_trap(0x21, 0, trap_stub(0x21));
+        left = run_user([] { asm volatile("int $0x21" : : : "memory"); });
+        EXPECT_EQUAL(left.vector, 13);
+        EXPECT_EQUAL(left.error, 0x21 * 8 + 2);
+    }
     EXPECT_EQUAL(run_user([] { asm volatile("int $14" : : : "memory"); }).vector, 13);
     EXPECT_EQUAL(run_user([] { asm volatile("int $2" : : : "memory"); }).vector, 13);
     set_trap(0x21, 3, trap_stub(0x21));
@@ -454,6 +483,7 @@ constexpr Case cases[] = {
     {"single_step_into_everything", "XSA-204 XSA-265", single_step_into_everything},
     {"kernel_flags_through_hypercalls", "XSA-44 XSA-339", kernel_flags_through_hypercalls},
     {"iret_grants_no_flags", "XSA-171 XSA-202", iret_grants_no_flags},
+    {"iret_in_syscall_leaves_what_sysret_does", "XSA-7", iret_in_syscall_leaves_what_sysret_does},
     {"iret_to_no_address", "XSA-7", iret_to_no_address},
     {"iret_to_the_hypervisor", "XSA-7", iret_to_the_hypervisor},
     {"iret_to_selectors_of_ring_0", "XSA-110 XSA-136 XSA-274", iret_to_selectors_of_ring_0},

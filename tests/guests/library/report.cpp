@@ -123,16 +123,18 @@ void run_cases(std::span<Case const> cases) {
             run_case(one);
             finish();
         }
-    for (Case const& one : cases) {
-        if (!one.dies) {
-            run_case(one);
-            continue;
+    do {
+        for (Case const& one : cases) {
+            if (!one.dies) {
+                run_case(one);
+                continue;
+            }
+            print_case("ALONE ", one);
+            print(": ");
+            print(one.dies);
+            print("\n");
         }
-        print_case("ALONE ", one);
-        print(": ");
-        print(one.dies);
-        print("\n");
-    }
+    } while (command_line_has("again"));
 }
 
 unsigned failure_count() { return failures; }

@@ -30,7 +30,7 @@ struct Case {
 };
 
 /// Runs those that the guest survives, one after the other, and names the others; or the one that
-/// the command line asks for by "case=NAME".
+/// the command line asks for by "case=NAME". With the word "again", over and over.
 void run_cases(std::span<Case const> cases);
 
 /// The line that says whether all expectations held.

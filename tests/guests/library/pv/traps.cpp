@@ -34,6 +34,12 @@ void go_on_at(TrapFrame& frame, char const* where, uint64_t stack) {
     print_hexadecimal(frame.rip);
     print(" for ");
     print_hexadecimal(shared->vcpu_info[this_vcpu().id].cr2);
+    print(", cs ");
+    print_hexadecimal(frame.cs);
+    print(" rsp ");
+    print_hexadecimal(frame.rsp);
+    print(" block ");
+    print_hexadecimal(reinterpret_cast<uint64_t>(&this_vcpu()));
     print("\n");
     finish();
 }
@@ -61,11 +67,12 @@ void set_trap(uint8_t vector, uint8_t flags, uint64_t address) {
 }
 
 void set_handlers(uint64_t event) {
-    static TrapInfo traps[257];
-    for (unsigned v = 0; v < 256; ++v)
-        traps[v] = {static_cast<uint8_t>(v),
-                    static_cast<uint8_t>(v == 3 || v == 4 || v == 0x80 ? 3 : 0), 0xe033, 0,
-                    trap_stub(v)};
+    constexpr unsigned exceptions = 32;
+    constexpr uint8_t system_call = 0x80;
+    static TrapInfo traps[exceptions + 2];
+    for (uint8_t v = 0; v < exceptions; ++v)
+        traps[v] = {v, static_cast<uint8_t>(v == 3 || v == 4 ? 3 : 0), 0xe033, 0, trap_stub(v)};
+    traps[exceptions] = {system_call, 3, 0xe033, 0, trap_stub(system_call)};
     hypercall(Hypercall::set_trap_table, traps);
     hypercall(Hypercall::set_callbacks, event ? event : reinterpret_cast<uint64_t>(event_entry),
               failsafe_entry, syscall_entry);

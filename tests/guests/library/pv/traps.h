@@ -69,9 +69,9 @@ bool survives(F&& function) {
 bool readable(void const* address);
 bool writable_at(void* address, uint64_t value);
 
-/// Handlers for all 256 vectors, those of 3, 4 and 0x80 for user mode too; the callbacks; the stack
-/// for those who come from user mode. `event`: the callback for events, if not the library's, which
-/// goes back to where it came from.
+/// Handlers for all exceptions and 0x80, those of 3, 4 and 0x80 for user mode too; the
+/// callbacks; the stack for those who come from user mode. `event`: the callback for events, if not
+/// the library's, which goes back to where it came from.
 void set_handlers(uint64_t event = 0);
 void set_trap(uint8_t vector, uint8_t flags, uint64_t address);
 uint64_t trap_stub(unsigned vector);
