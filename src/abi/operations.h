@@ -153,6 +153,7 @@ enum class MemoryOperation : uint32_t {
     set_memory_map = 13,
     maximum_gpfn = 14,
     remove_from_physmap = 15,
+    add_to_physmap_batch = 23,
     claim_pages = 24,
     get_vnumainfo = 26,
     reserved_device_memory_map = 27,

@@ -330,7 +330,6 @@ BootResult<Domain*> build_domain0(Domain0Request const& request, void (*gone)())
     if (!made || !create_guest_vcpus(**made))
         return BootError{"not enough memory for Domain 0's own structures"};
     Domain& d = **made;
-    d.vcpus_pinned = request.pin_vcpus;
     Plan const plan = make_plan(kernel.image, request.ramdisk.size(), request.pages);
     if (plan.end > request.pages * page_size)
         return BootError{"the kernel and its ramdisk need more memory than dom0_mem= gives"};

@@ -15,7 +15,6 @@ struct Domain0Request {
     uint64_t pages = 0;     // initial memory
     uint64_t max_pages = 0; // to which it may balloon
     unsigned vcpus = 1;
-    bool pin_vcpus = false;
     bool vga_text = true;
 };
 

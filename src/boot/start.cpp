@@ -548,7 +548,6 @@ Domain& make_domain0(Told const& told, CpusReady const& cpus) {
     request.vcpus = std::clamp(
         std::clamp(cpus.count, told.options.dom0_max_vcpus_min, told.options.dom0_max_vcpus_max),
         1u, max_domain_vcpus);
-    request.pin_vcpus = told.options.dom0_vcpus_pin;
     request.vga_text = !boot_info.efi.booted_by_efi;
     auto const built = build_domain0(request, modules_are_free);
     if (!built)

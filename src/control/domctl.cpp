@@ -117,6 +117,8 @@ using OnDomains = Table<
 
 /// Of the first domain from the number that is asked for; the toolstack finds all of them so.
 Result<Answer> get_info(abi::Domctl& op) {
+    if (op.domain >= domid_first_reserved)
+        return Errno::inval;
     for (DomainId id = op.domain; id < max_domains; ++id)
         if (auto const d = DomainRef::find(id)) {
             op.domain = id;
@@ -134,7 +136,7 @@ Result<Answer> dispatch(Context& c, abi::Domctl& op) {
     case DomctlOperation::getdomaininfo:
         return get_info(op);
     default:
-        DomainRef const d = TRY(target_domain(c, op.domain));
+        DomainRef const d = TRY(DomainRef::find(op.domain)); // oneself, too, goes by a number here
         bool const ends = op.command == static_cast<uint32_t>(DomctlOperation::destroydomain);
         // Before `control` is had: who has it may be waiting for a vCPU that works off a long list.
         if (ends && may_destroy(c, *d))

@@ -44,13 +44,15 @@ Result<Domain*> make_with_free_number(GuestLimits const& limits) {
 
 Result<> create_domain(abi::Domctl& op) {
     auto const request = body_of<abi::DomctlCreate>(op);
+    bool const any_number = op.domain == 0 || op.domain >= domid_first_reserved;
+    if (!any_number && find_domain(op.domain))
+        return Errno::exist;
     TRY(check(request));
     GuestLimits const limits{.vcpus = request.max_vcpus,
                              .grant_frames = request.max_grant_frames,
                              .maptrack_frames = request.max_maptrack_frames,
                              .grant_version = request.grant_options & 0xf,
                              .event_ports = request.max_event_port};
-    bool const any_number = op.domain == 0 || op.domain >= domid_first_reserved;
     if (!any_number && op.domain >= max_domains)
         return Errno::inval;
     Domain& d = *TRY(any_number ? make_with_free_number(limits) : make_guest(op.domain, limits));
@@ -93,7 +95,9 @@ Result<Answer> unpause_by_toolstack(Context& c, Domain& d) {
     return Answer::none;
 }
 
-Result<Answer> resume_domain(Domain& d) {
+Result<Answer> resume_domain(Context& c, Domain& d) {
+    if (&d == &c.domain)
+        return Errno::inval;
     if (!d.is_shut_down())
         return Answer::none;
     pause_domain(d);
@@ -128,7 +132,9 @@ Result<Answer> set_time_offset(Domain& d, abi::Domctl const& op) {
     return Answer::none;
 }
 
-Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op) {
+Result<Answer> set_tsc_info(Context& c, Domain& d, abi::Domctl const& op) {
+    if (&d == &c.domain)
+        return Errno::inval;
     constexpr uint32_t by_default = 0, never_emulate = 2;
     auto const request = body_of<abi::DomctlTscInfo>(op);
     if (request.mode > never_emulate)
@@ -140,7 +146,9 @@ Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op) {
     return Answer::none;
 }
 
-Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op) {
+Result<Answer> get_tsc_info(Context& c, Domain& d, abi::Domctl& op) {
+    if (&d == &c.domain)
+        return Errno::inval;
     set_body(op, abi::DomctlTscInfo{.mode = 0,
                                     .khz = tsc_kilohertz(),
                                     .incarnation = d.settings.tsc_incarnation,
@@ -149,7 +157,9 @@ Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op) {
     return Answer::argument;
 }
 
-Result<Answer> set_debugging(Domain& d, abi::Domctl const& op) {
+Result<Answer> set_debugging(Context& c, Domain& d, abi::Domctl const& op) {
+    if (&d == &c.domain)
+        return Errno::inval;
     d.settings.debugging = body_of<abi::DomctlSetDebugging>(op).enable != 0;
     return Answer::none;
 }

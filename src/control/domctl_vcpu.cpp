@@ -37,14 +37,14 @@ Result<Buffer<T>> buffer(size_t size = sizeof(T)) {
     return Buffer<T>{static_cast<T*>(TRY(allocate_bytes(size)))};
 }
 
-/// inval: it has no such vCPU, or is the caller's own domain, whose vCPUs cannot wait for
+/// srch: it has none of that number; `own`: the caller's own domain, whose vCPUs cannot wait for
 /// themselves.
-Result<Vcpu*> vcpu_of_other(Context& c, Domain& d, uint32_t number) {
-    if (&d == &c.domain)
-        return Errno::inval;
+Result<Vcpu*> vcpu_of_other(Context& c, Domain& d, uint32_t number, Errno own = Errno::inval) {
     Vcpu* const v = d.vcpu(number);
     if (!v)
-        return Errno::inval;
+        return Errno::srch;
+    if (&d == &c.domain)
+        return own;
     return v;
 }
 /// inval: it has none of that number.
@@ -59,7 +59,9 @@ Result<Vcpu*> vcpu_of(Domain& d, uint32_t number) {
 
 Result<Answer> set_vcpu_context(Context& c, Domain& d, abi::Domctl const& op) {
     auto const request = body_of<abi::DomctlVcpuContext>(op);
-    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu));
+    if (&d == &c.domain)
+        return Errno::inval;
+    Vcpu& v = *TRY(vcpu_of(d, request.vcpu));
     auto const context = TRY(buffer<abi::VcpuGuestContext>());
     TRY(copy_from_guest(context.get(), GuestAddress{request.context}, sizeof *context));
     Pause pause{d};
@@ -69,7 +71,9 @@ Result<Answer> set_vcpu_context(Context& c, Domain& d, abi::Domctl const& op) {
 
 Result<Answer> get_vcpu_context(Context& c, Domain& d, abi::Domctl const& op) {
     auto const request = body_of<abi::DomctlVcpuContext>(op);
-    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu));
+    if (&d == &c.domain)
+        return Errno::inval;
+    Vcpu& v = *TRY(vcpu_of(d, request.vcpu));
     if (v.setup.load() != VcpuSetup::done)
         return Errno::nodata;
     auto const context = TRY(buffer<abi::VcpuGuestContext>());
@@ -153,7 +157,7 @@ Result<Answer> scheduler_parameters(Domain& d, abi::Domctl& op) {
         set_body(op, request);
         return Answer::argument;
     case abi::scheduler_put:
-        if (request.cap > 100 * d.settings.max_vcpus)
+        if (request.cap > 100 * d.vcpu_count)
             return Errno::inval;
         if (request.weight != 0)
             d.settings.weight = request.weight;
@@ -180,7 +184,7 @@ Result<Answer> send_trigger(Domain& d, abi::Domctl const& op) {
 
 Result<Answer> set_extended_context(Context& c, Domain& d, abi::Domctl const& op) {
     auto const request = body_of<abi::DomctlExtendedContext>(op);
-    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu));
+    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu, Errno::srch));
     constexpr uint32_t without_machine_check = offsetof(abi::DomctlExtendedContext, machine_check);
     if (request.size < without_machine_check)
         return Errno::inval;
@@ -191,7 +195,7 @@ Result<Answer> set_extended_context(Context& c, Domain& d, abi::Domctl const& op
 
 Result<Answer> get_extended_context(Context& c, Domain& d, abi::Domctl& op) {
     auto request = body_of<abi::DomctlExtendedContext>(op);
-    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu));
+    Vcpu& v = *TRY(vcpu_of_other(c, d, request.vcpu, Errno::srch));
     Pause pause{d};
     store_extended_context(v, request);
     request.size = sizeof request;

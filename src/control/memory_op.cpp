@@ -60,12 +60,16 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     return first;
 }
 
-/// These three return how many extents were done; the guest deals with a short count.
-Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap) {
-    auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
-    DomainRef const d = TRY(target_domain(c, request.domain));
-    if (!extent_allowed(c.domain, request.extent_order))
-        return 0;
+/// These three return how many extents were done, none where nothing is right about the request;
+/// the guest deals with a short count. perm: another's memory.
+Result<int64_t> none_done(Errno error) {
+    return error == Errno::perm ? Result<int64_t>{error} : int64_t{0};
+}
+Result<int64_t> increase_reservation(Context& c, abi::MemoryReservation const& request,
+                                     bool physmap) {
+    auto const d = target_domain(c, request.domain);
+    if (!d || !extent_allowed(c.domain, request.extent_order))
+        return d ? 0 : none_done(d.error());
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
     for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
@@ -76,7 +80,7 @@ Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap
                 return done;
             gfn = *wanted;
         }
-        auto const first = populate(*d, request.extent_order, request.flags, gfn);
+        auto const first = populate(**d, request.extent_order, request.flags, gfn);
         if (!first || (!extents.is_null() && !extents.write(first->raw(), i)))
             return done;
         preempt_point();
@@ -84,11 +88,10 @@ Result<int64_t> increase_reservation(Context& c, uint64_t argument, bool physmap
     return done;
 }
 
-Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
-    auto const request = TRY(GuestPointer<abi::MemoryReservation>{argument}.read());
-    DomainRef const d = TRY(target_domain(c, request.domain));
-    if (!extent_allowed(c.domain, request.extent_order))
-        return 0;
+Result<int64_t> decrease_reservation(Context& c, abi::MemoryReservation const& request) {
+    auto const d = target_domain(c, request.domain);
+    if (!d || !extent_allowed(c.domain, request.extent_order))
+        return d ? 0 : none_done(d.error());
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
     for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
@@ -96,7 +99,7 @@ Result<int64_t> decrease_reservation(Context& c, uint64_t argument) {
         if (!first)
             return done;
         for (uint64_t k = 0; k < uint64_t{1} << request.extent_order; ++k) {
-            auto const page = PageRef::get(Mfn{*first + k}, d->id);
+            auto const page = PageRef::get(Mfn{*first + k}, (*d)->id);
             if (!page || !drop_owners_reference(page->mfn()))
                 return done;
             preempt_point_each(frames_at_once, k);
@@ -266,8 +269,9 @@ Result<int64_t> give_memory_map(uint64_t argument) {
     abi::MemoryMapRequest request = TRY(pointer.read());
     GuestPointer<abi::E820Entry> const buffer{request.buffer};
     // Without a buffer it is the number that is asked for.
-    request.entries =
-        buffer.is_null() ? machine_map_entries : std::min(request.entries, machine_map_entries);
+    if (!buffer.is_null() && request.entries < machine_map_entries)
+        return Errno::inval;
+    request.entries = machine_map_entries;
     if (!buffer.is_null())
         TRY(buffer.write_many({machine_map, request.entries}));
     TRY(pointer.write(request));
@@ -337,6 +341,12 @@ Result<int64_t> give_m2p_frames(uint64_t argument) {
     return 0;
 }
 
+/// Frames have one number each, their own, so there is no map to put them in.
+Result<int64_t> refuse_physmap(Context& c, uint64_t argument) {
+    TRY(target_domain(c, TRY(GuestPointer<DomainId>{argument}.read())));
+    return Errno::access;
+}
+
 Result<int64_t> reservation_of(Context& c, uint64_t argument, uint64_t (*what)(PageList&)) {
     auto const request = TRY(GuestPointer<abi::DomainIdArgument>{argument}.read());
     DomainRef const d = TRY(target_domain(c, request.domain));
@@ -352,15 +362,19 @@ void add_machine_memory(uint64_t start, uint64_t size, uint32_t type) {
 
 Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
     using abi::MemoryOperation;
-    switch (static_cast<MemoryOperation>(command & 0x3f)) {
+    switch (auto const operation = static_cast<MemoryOperation>(command & 0x3f)) {
     case MemoryOperation::increase_reservation:
-        return increase_reservation(c, argument, false);
     case MemoryOperation::populate_physmap:
-        return increase_reservation(c, argument, true);
-    case MemoryOperation::decrease_reservation:
-        return decrease_reservation(c, argument);
-    case MemoryOperation::maximum_ram_page:
-        return static_cast<int64_t>(frame_limit().raw() - 1);
+    case MemoryOperation::decrease_reservation: {
+        auto const request = GuestPointer<abi::MemoryReservation>{argument}.read();
+        if (!request)
+            return 0;
+        if (operation == MemoryOperation::decrease_reservation)
+            return decrease_reservation(c, *request);
+        return increase_reservation(c, *request, operation == MemoryOperation::populate_physmap);
+    }
+    case MemoryOperation::maximum_ram_page: // the number of them, as Xen has it
+        return static_cast<int64_t>(frame_limit().raw());
     case MemoryOperation::current_reservation:
         return reservation_of(c, argument, [](PageList& list) { return list.count; });
     case MemoryOperation::maximum_reservation:
@@ -392,7 +406,12 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
     case MemoryOperation::claim_pages:
         return claim_pages(c, argument);
     case MemoryOperation::get_vnumainfo:
+        TRY(target_domain(c, TRY(GuestPointer<DomainId>{argument}.read())));
         return Errno::opnotsupp;
+    case MemoryOperation::add_to_physmap:
+    case MemoryOperation::remove_from_physmap:
+    case MemoryOperation::add_to_physmap_batch:
+        return refuse_physmap(c, argument);
     case MemoryOperation::exchange:
         return exchange(c, argument);
     case MemoryOperation::acquire_resource:

@@ -72,12 +72,15 @@ Result<> firmware_info(abi::PlatformOp& op) {
     switch (static_cast<abi::FirmwareInfoType>(info.type)) {
     case abi::FirmwareInfoType::disk:
     case abi::FirmwareInfoType::disk_mbr:
-        return Errno::noent; // what the BIOS knew of disks was not kept
+    case abi::FirmwareInfoType::vbeddc:
+        return Errno::srch; // what the BIOS knew of disks and monitors was not kept
     case abi::FirmwareInfoType::keyboard_shift:
+        if (info.index != 0)
+            return Errno::srch;
         memset(op.body + 8, 0, 1);
         return {};
     default:
-        return Errno::inval;
+        return Errno::nosys;
     }
 }
 

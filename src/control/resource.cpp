@@ -10,7 +10,7 @@ Result<int64_t> acquire_resource(Context& c, uint64_t argument) {
     auto request = TRY(pointer.read());
     if (request.padding != 0)
         return Errno::inval;
-    if (request.domain == domid_self || request.domain == c.domain.id)
+    if (request.domain == c.domain.id)
         return Errno::perm;
     DomainRef const domain = TRY(DomainRef::find(request.domain));
     if (request.type != abi::resource_grant_table || request.id > abi::grant_table_status)

@@ -11,6 +11,7 @@
 #include "domain/guest_page.h"
 #include "event/event.h"
 #include "memory/direct_map.h"
+#include "memory/layout.h"
 #include "time/clock.h"
 
 #include <algorithm>
@@ -108,6 +109,14 @@ abi::RunstateInfo runstate_of(Vcpu const& v) {
     return info;
 }
 
+/// fault: not within reach of the guest, whatever is mapped there.
+Result<abi::MemoryArea> area_named(uint64_t argument, uint64_t size) {
+    auto const area = TRY(GuestPointer<abi::MemoryArea>{argument}.read());
+    if (!layout::guest_range_ok(area.address, size))
+        return Errno::fault;
+    return area;
+}
+
 Result<int64_t> bring_up(Vcpu& v) {
     if (v.setup.load() != VcpuSetup::done)
         return Errno::inval;
@@ -139,14 +148,6 @@ Result<int64_t> take_down(Context& c, Vcpu& v) {
         v.demand(attention::border);
     else
         call_to_border(v);
-    return 0;
-}
-
-Result<int64_t> singleshot(Vcpu& v, abi::SetSingleshotTimer const& request) {
-    constexpr int64_t time_expired = 62; // ETIME
-    if ((request.flags & abi::timer_must_be_future) && request.timeout < now_ns())
-        return -time_expired;
-    v.singleshot.set(request.timeout);
     return 0;
 }
 
@@ -210,20 +211,20 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
         TRY(GuestPointer<abi::RunstateInfo>{argument}.write(runstate_of(v)));
         return 0;
     case VcpuOperation::register_runstate_memory_area: {
-        auto const area = TRY(GuestPointer<abi::MemoryArea>{argument}.read());
+        auto const area = TRY(area_named(argument, sizeof(abi::RunstateInfo)));
         v.runstate_area = GuestAddress{area.address};
-        if (own)
-            TRY(GuestPointer<abi::RunstateInfo>{area.address}.write(runstate_of(v)));
+        if (own) // where nothing is mapped, something may be later
+            (void)GuestPointer<abi::RunstateInfo>{area.address}.write(runstate_of(v));
         return 0;
     }
     case VcpuOperation::register_vcpu_time_memory_area: {
-        auto const area = TRY(GuestPointer<abi::MemoryArea>{argument}.read());
+        auto const area = TRY(area_named(argument, sizeof(abi::VcpuTimeInfo)));
         v.time_area = GuestAddress{area.address};
         update_time_info(v);
         // Linux takes its area back by address 0 before it is saved.
         if (own && area.address != 0) {
             auto const time = v.info->time; // may lie where the area is
-            TRY(GuestPointer<abi::VcpuTimeInfo>{area.address}.write(time));
+            (void)GuestPointer<abi::VcpuTimeInfo>{area.address}.write(time);
         }
         return 0;
     }
@@ -243,7 +244,10 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
     case VcpuOperation::set_singleshot_timer:
         if (!own)
             return Errno::inval;
-        return singleshot(v, TRY(GuestPointer<abi::SetSingleshotTimer>{argument}.read()));
+        // A time that has passed is now, also for who asked to be told of it, as with Xen: a guest
+        // that is told tries again, and is late again.
+        v.singleshot.set(TRY(GuestPointer<abi::SetSingleshotTimer>{argument}.read()).timeout);
+        return 0;
     case VcpuOperation::stop_singleshot_timer:
         if (!own)
             return Errno::inval;
@@ -253,10 +257,12 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
         TRY(register_info(c, v, TRY(GuestPointer<abi::RegisterVcpuInfo>{argument}.read())));
         return 0;
     case VcpuOperation::send_nmi:
+        if (argument != 0)
+            return Errno::inval;
         send_nmi(v);
         return 0;
     case VcpuOperation::get_physid: {
-        if (!c.domain.vcpus_pinned)
+        if (!c.domain.hardware || (v.hard_affinity & online_cpus()).count() != 1)
             return Errno::inval;
         Cpu const& cpu = cpu_block(v.cpu());
         TRY(GuestPointer<abi::VcpuPhysicalId>{argument}.write(

@@ -89,6 +89,8 @@ Result<int64_t> do_xen_version(Context& c, uint32_t command, uint64_t argument) 
     case VersionOperation::get_features:
         return features(c, argument);
     case VersionOperation::page_size:
+        if (argument != 0)
+            return Errno::inval;
         return static_cast<int64_t>(page_size);
     case VersionOperation::guest_handle:
         return guest_handle(c, argument);

@@ -78,9 +78,8 @@ struct Domain {
     /// What keeps its structures in being: one while it is alive, one while it owns frames, and
     /// each DomainRef.
     std::atomic<uint32_t> references{2};
-    bool privileged = false; // may use the control interface
-    bool hardware = false;   // owns the machine's devices
-    bool vcpus_pinned = false;
+    bool privileged = false;            // may use the control interface
+    bool hardware = false;              // owns the machine's devices
     bool absent_entries_matter = false; // of its page tables: they may name no memory
     /// Held during control operations on the domain; guards what they change. Never taken for the
     /// domain's own hypercalls: who holds it may be waiting for the caller to come to its border.

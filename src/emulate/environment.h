@@ -81,6 +81,9 @@ public:
         return unhandled();
     }
 
+    /// Whether the guest may use ports at all, asked before memory is looked at. (Intel SDM vol. 2,
+    /// INS: the exceptions' order)
+    virtual Access<> check_port(uint16_t, unsigned /* size */) { return {}; }
     /// Ports, 1, 2 or 4 bytes. The environment checks the guest's I/O privilege.
     virtual Access<uint32_t> io_in(uint16_t /* port */, unsigned /* size */) { return unhandled(); }
     virtual Access<> io_out(uint16_t /* port */, unsigned /* size */, uint32_t) {

@@ -16,6 +16,8 @@ Access<> one_step(Execution& execution) {
         instruction.operation == Operation::movs || instruction.operation == Operation::outs;
     bool const writes = instruction.operation != Operation::outs;
 
+    if (instruction.operation == Operation::ins || instruction.operation == Operation::outs)
+        TRY(environment.check_port(port, size));
     GuestAddress from{};
     GuestAddress to{};
     if (reads)

@@ -388,7 +388,10 @@ namespace {
     case EventOperation::unmask:
         return acting<abi::EventPort>(argument, [&](auto const& r) -> Result<> {
             LockGuard guard{d.events->lock};
-            d.events->unmask(r.port, *TRY(used(*d.events, r.port)));
+            Port* const port = d.events->find(r.port); // bound or not
+            if (!port || r.port >= d.events->limit())
+                return Errno::inval;
+            d.events->unmask(r.port, *port);
             return {};
         });
     case EventOperation::reset:
@@ -413,13 +416,15 @@ namespace {
         return 0;
     }
     case EventOperation::expand_array:
-        return acting<abi::ExpandArray>(argument, [&](auto const& r) {
+        return acting<abi::ExpandArray>(argument, [&](auto const& r) -> Result<> {
+            if (!d.events->has_fifo()) // before the page is looked at
+                return Errno::opnotsupp;
             return with_held_page(d, r.array_gfn, [&](Mfn page) { return d.events->expand(page); });
         });
     case EventOperation::set_priority:
         return acting<abi::SetPriority>(argument, [&](auto const& r) -> Result<> {
             LockGuard guard{d.events->lock};
-            return d.events->set_priority(*TRY(used(*d.events, r.port)), r.priority);
+            return d.events->set_priority(r.port, r.priority);
         });
     case EventOperation::send:
         break;
@@ -491,10 +496,7 @@ void send_global_virq(uint32_t virq) {
 }
 
 Result<> handle_global_virq(Domain& domain, uint32_t virq) {
-    bool const global = virq == abi::virq_console || virq == abi::virq_dom_exc ||
-                        virq == abi::virq_con_ring || virq == abi::virq_pcpu_state ||
-                        virq == abi::virq_mem_event || virq == abi::virq_enomem;
-    if (!global)
+    if (virq >= abi::virq_count || is_per_vcpu(virq))
         return Errno::inval;
     global_virq_handlers[virq].store(domain.id);
     return {};

@@ -300,12 +300,13 @@ void EventTable::free_structures() {
         destroy(vcpu);
 }
 
-Result<> EventTable::set_priority(Port& port, uint32_t priority) {
-    if (!fifo_)
+Result<> EventTable::set_priority(uint32_t number, uint32_t priority) {
+    Port* const port = find(number);
+    if (port && !fifo_)
         return Errno::nosys;
-    if (priority >= abi::fifo::priorities)
+    if (!port || port->state <= Port::State::reserved || priority >= abi::fifo::priorities)
         return Errno::inval;
-    port.priority = static_cast<uint8_t>(priority);
+    port->priority = static_cast<uint8_t>(priority);
     return {};
 }
 

@@ -109,6 +109,8 @@ public:
     /// A free port, marked reserved. nospc: no more than that; inval: there will be none; nomem.
     Result<uint32_t> allocate();
     void release(uint32_t port);
+    /// Without the lock, a guess.
+    [[nodiscard]] bool has_fifo() const { return fifo_; }
     [[nodiscard]] uint32_t limit() const { return fifo_ ? abi::fifo::ports : abi::two_level_ports; }
 
     void set_pending(uint32_t number, Port& port);
@@ -130,7 +132,8 @@ public:
     /// Back to bits in the shared info page, if no port is in use.
     void leave_fifo();
     void free_structures();
-    Result<> set_priority(Port& port, uint32_t priority);
+    /// nosys without a FIFO, whoever has the port; inval.
+    Result<> set_priority(uint32_t port, uint32_t priority);
 
 private:
     uint32_t* word_of(uint32_t number);

@@ -21,8 +21,9 @@ Handler* callback_slot(PvVcpu& v, uint16_t type) {
         return &v.syscall_callback;
     case abi::CallbackType::nmi:
         break; // has a place of its own
-    case abi::CallbackType::sysenter:
     case abi::CallbackType::sysenter_deprecated:
+        break; // 32-bit kernels'
+    case abi::CallbackType::sysenter:
         return &v.sysenter_callback;
     case abi::CallbackType::syscall32:
         return &v.syscall32_callback;
@@ -46,8 +47,6 @@ Result<int64_t> register_callback(PvVcpu& v, abi::CallbackRegister const& reques
         return Errno::inval;
     if (is_nmi(request.type))
         return register_nmi(v, request.address);
-    if (request.type == static_cast<uint16_t>(abi::CallbackType::sysenter_deprecated))
-        return Errno::inval;
     Handler* const slot = callback_slot(v, request.type);
     if (!slot)
         return Errno::nosys;

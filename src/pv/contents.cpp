@@ -62,6 +62,7 @@ uint64_t stored_bits(Pte entry) {
     return entry.present() ? (entry.v | pte::user) & ~pte::global : entry.v;
 }
 
+/// busy: a frame of another's, or in use as what it cannot be here.
 Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
     if (!has_allowed_bits(domain, entry, 1))
         return Errno::inval;
@@ -75,15 +76,18 @@ Result<Pte> take_l1_entry(Domain& domain, Pte entry, DomainId frames_of) {
             return Errno::perm;
         return stored;
     }
-    PageRef page = TRY(PageRef::get(mfn, frames_of));
+    auto page = PageRef::get(mfn, frames_of);
+    if (!page)
+        return Errno::busy;
     if (!own)
         raise_to(page_at(mfn).seen_by_others, SeenByOthers::for_reading);
     if (entry.writable()) {
-        TRY(get_type(domain, mfn, PageType::writable));
+        if (!get_type(domain, mfn, PageType::writable))
+            return Errno::busy;
         if (!own) // not before: who makes a table of it may just be forgetting that it was so
             raise_to(page_at(mfn).seen_by_others, SeenByOthers::for_writing);
     }
-    (void)page.release();
+    (void)page->release();
     return stored;
 }
 

@@ -25,14 +25,22 @@ struct Subject {
     Domain* domain; // null for a reserved owner, which is no domain
     std::optional<DomainRef> held;
 };
-/// srch: no such domain; perm.
+/// srch: no such domain, or one's own by its number; perm.
 Result<Subject> subject_named(Context const& c, uint32_t named) {
     auto const id = static_cast<DomainId>(named);
-    if (id == domid_self || id == c.domain.id)
+    if (id == domid_self)
         return Subject{c.domain.id, &c.domain, {}};
+    if (id == c.domain.id)
+        return Errno::srch;
     DomainRef found = TRY(target_domain(c, id));
     Domain* const domain = &*found;
     return Subject{id, domain, std::move(found)};
+}
+/// Whose tables are written to, which is said as one more than a number, one's own or another's.
+Result<Subject> tables_owner_named(Context const& c, uint32_t one_more) {
+    if (one_more == 0 || one_more - 1 == c.domain.id)
+        return subject_named(c, domid_self);
+    return one_more - 1 == domid_self ? Errno::srch : subject_named(c, one_more - 1);
 }
 /// Whose frames an update may map: there are reserved owners, too.
 Result<Subject> frame_owner_named(Context const& c, uint32_t named) {
@@ -77,8 +85,6 @@ public:
 
     /// Through validation where the frame is a table, plain where it is not.
     Result<> write(uint64_t machine_address, uint64_t value, EntryUpdate how, DomainId frames_of) {
-        if (machine_address & 7)
-            return Errno::inval;
         Mfn const mfn = frame_of(PhysicalAddress{machine_address});
         if (mfn != mfn_)
             TRY(hold(mfn));
@@ -110,10 +116,13 @@ Result<> set_owners_m2p(UpdateSubjects const& who, Mfn mfn, uint64_t value) {
 
 Result<> one_mmu_update(UpdateSubjects const& who, TargetFrame& target,
                         abi::MmuUpdate const& request) {
-    uint64_t const where = request.pointer & ~uint64_t{3};
-    uint64_t const command = request.pointer & 3;
+    constexpr uint64_t commands = sizeof(Pte) - 1;
+    uint64_t const where = request.pointer & ~commands;
+    uint64_t const command = request.pointer & commands;
     if (command == abi::mmu_machphys_update) [[unlikely]]
         return set_owners_m2p(who, frame_of(PhysicalAddress{where}), request.value);
+    if (command > abi::mmu_pt_update_no_translate) [[unlikely]]
+        return Errno::nosys;
     // Entries name machine frames anyway, so that there is nothing to translate.
     EntryUpdate const how = command == abi::mmu_pt_update_preserve_ad
                                 ? EntryUpdate::preserve_accessed_dirty
@@ -121,10 +130,10 @@ Result<> one_mmu_update(UpdateSubjects const& who, TargetFrame& target,
     return target.write(where, request.value, how, who.frames_of);
 }
 
-/// Reports how many requests were carried out, where the guest wants to know.
+/// Reports how many requests were carried out, where the guest wants to know and can be told.
 Result<int64_t> report(uint64_t done, uint32_t count, Result<> result) {
     if (done != 0)
-        TRY(GuestPointer<uint32_t>{done}.write(count));
+        (void)GuestPointer<uint32_t>{done}.write(count);
     if (!result)
         return result.error();
     return 0;
@@ -244,15 +253,15 @@ Result<> one_mmuext_op(Context& c, Domain& subject, abi::MmuExtOp const& op) {
 }
 
 [[gnu::noinline]] Result<int64_t> flush_as_asked(Context& c, uint64_t address, uint64_t flags) {
-    uint64_t const pointer = flags & ~uint64_t{7};
+    uint64_t const where = flags & ~abi::uvmf_flush_mask; // a vCPU bitmap, or a number
     bool const page_only = (flags & abi::uvmf_flush_mask) == abi::uvmf_invlpg;
     if ((flags & abi::uvmf_flush_mask) == abi::uvmf_none)
         return 0;
     CpuMask cpus = CpuMask::of(c.vcpu.cpu());
-    if (flags & abi::uvmf_all)
+    if (where == abi::uvmf_all)
         cpus = c.domain.dirty();
-    else if (pointer != 0)
-        cpus = TRY(cpus_of_vcpus(c, pointer));
+    else if (where != 0)
+        cpus = TRY(cpus_of_vcpus(c, where));
     if (page_only)
         flush_tlb_page(cpus, address);
     else
@@ -300,9 +309,8 @@ namespace {
                                                  uint64_t done, uint32_t foreign) {
     // The halves name the owner of the frames that are mapped, and, one more than its number, that
     // of the tables.
-    uint32_t const tables_owner = foreign >> 16;
     Subject const frames = TRY(frame_owner_named(c, foreign & 0xffff));
-    Subject const tables = TRY(subject_named(c, tables_owner ? tables_owner - 1 : domid_self));
+    Subject const tables = TRY(tables_owner_named(c, foreign >> 16));
     return update_all(c, {frames.id, frames.domain, *tables.domain}, requests, count, done);
 }
 } // namespace

@@ -146,9 +146,11 @@ public:
         return fault_within(v_, to, size, true);
     }
 
+    Access<> check_port(uint16_t port, unsigned size) override {
+        return port_allowed(port, size) ? Access<>{} : raise(Vector::general_protection);
+    }
     Access<uint32_t> io_in(uint16_t port, unsigned size) override {
-        if (!port_allowed(port, size))
-            return raise(Vector::general_protection);
+        TRY(check_port(port, size));
         uint32_t const none = size == 4 ? ~0u : (1u << (size * 8)) - 1;
         if (!may_use_ports(v_.domain, port, static_cast<uint16_t>(port + size - 1)))
             return none;
@@ -161,8 +163,7 @@ public:
         return size == 1 ? arch::in8(port) : size == 2 ? arch::in16(port) : arch::in32(port);
     }
     Access<> io_out(uint16_t port, unsigned size, uint32_t value) override {
-        if (!port_allowed(port, size))
-            return raise(Vector::general_protection);
+        TRY(check_port(port, size));
         if (!may_use_ports(v_.domain, port, static_cast<uint16_t>(port + size - 1)))
             return {};
         if (port == pci_address_port && size == 4)
@@ -563,7 +564,7 @@ Result<> store_debug_register(PvVcpu& v, unsigned index, uint64_t value) {
         return {};
     }
     if (value >> 32)
-        return Errno::perm;
+        return Errno::inval;
     if (index == 6) {
         v.debug[6] = (value & arch::dr6::conditions) | arch::dr6::none;
         return {};
@@ -581,10 +582,10 @@ Result<> store_debug_register(PvVcpu& v, unsigned index, uint64_t value) {
 }
 
 /// 4 and 5 stand for 6 and 7, unless the kernel has them undefined. (Intel SDM vol. 3B, 18.2.2)
-/// inval: no such register; nodev.
+/// nodev: no such register.
 Result<uint32_t> debug_register_meant(PvVcpu const& v, uint32_t index) {
     if (index >= 8)
-        return Errno::inval;
+        return Errno::nodev;
     if (index != 4 && index != 5)
         return index;
     if (v.cr4 & arch::cr4::de)

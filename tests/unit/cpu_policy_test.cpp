@@ -238,14 +238,16 @@ TEST_F(VcpuMsrs, NothingThatTheGuestCouldNotWrite) {
         EXPECT_EQ(set({good, bad}), (Said{inval, 1})) << std::hex << bad.index;
     host::cpuid_words()[{7, 0}][3] = 0;
     EXPECT_EQ(set({{spec_ctrl, 0, 1}}), (Said{inval, 0})) << "this machine has none";
-    EXPECT_EQ(ask(abi::DomctlOperation::get_vcpu_msrs, 0, true, 1).first, inval) << "no such vCPU";
-    EXPECT_EQ(ask(abi::DomctlOperation::set_vcpu_msrs, 0, true, 1).first, inval);
+    EXPECT_EQ(ask(abi::DomctlOperation::get_vcpu_msrs, 0, true, 1).first, srch) << "no such vCPU";
+    EXPECT_EQ(ask(abi::DomctlOperation::set_vcpu_msrs, 0, true, 1).first, srch);
     abi::DomctlVcpuMsrs body{0, 1, 0x1000};
     EXPECT_EQ(toolstack.control(abi::DomctlOperation::set_vcpu_msrs, id, body), fault);
     EXPECT_EQ(toolstack.control(abi::DomctlOperation::get_vcpu_msrs, id, body), fault);
     body = {0, 0, 0};
-    EXPECT_EQ(toolstack.control(abi::DomctlOperation::get_vcpu_msrs, domid_self, body), inval);
-    EXPECT_EQ(toolstack.control(abi::DomctlOperation::set_vcpu_msrs, domid_self, body), inval);
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::get_vcpu_msrs, toolstack.domain.id, body),
+              inval);
+    EXPECT_EQ(toolstack.control(abi::DomctlOperation::set_vcpu_msrs, toolstack.domain.id, body),
+              inval);
 }
 
 } // namespace

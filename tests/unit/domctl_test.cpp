@@ -75,6 +75,8 @@ TEST(Domctl, BadCreationsAreRefused) {
     EXPECT_EQ(toolstack.control(DomctlOperation::createdomain, 900, create), 0);
     EXPECT_EQ(toolstack.number, 900);
     EXPECT_EQ(toolstack.control(DomctlOperation::createdomain, 900, create), exist);
+    create.max_vcpus = 0;
+    EXPECT_EQ(toolstack.control(DomctlOperation::createdomain, 900, create), exist);
     EXPECT_EQ(toolstack.end(900), 0);
 }
 
@@ -111,6 +113,15 @@ TEST(Domctl, NothingThatIsNotThereIsFound) {
     }
     abi::DomctlInfo info{};
     EXPECT_EQ(toolstack.control(DomctlOperation::getdomaininfo, 1023, info), srch);
+    // A domain goes by its number here, the caller's own, too.
+    for (uint32_t command = 2; command < 100; ++command) {
+        abi::DomctlCreate body{};
+        bool const info_of = command == static_cast<uint32_t>(DomctlOperation::getdomaininfo);
+        EXPECT_EQ(toolstack.control(static_cast<DomctlOperation>(command), domid_self, body),
+                  info_of ? inval : srch)
+            << command;
+    }
+    EXPECT_EQ(toolstack.control(DomctlOperation::getdomaininfo, 0xffff, info), inval);
 }
 
 TEST(Domctl, InfoLeadsToTheNextDomain) {
@@ -128,12 +139,32 @@ TEST(Domctl, InfoLeadsToTheNextDomain) {
 TEST(Domctl, AToolstackDoesNotStopItself) {
     Toolstack toolstack;
     DomainId const self = toolstack.domain.id;
-    for (auto const what : {DomctlOperation::pausedomain, DomctlOperation::unpausedomain,
-                            DomctlOperation::destroydomain})
+    for (auto const what :
+         {DomctlOperation::pausedomain, DomctlOperation::unpausedomain,
+          DomctlOperation::destroydomain, DomctlOperation::resumedomain,
+          DomctlOperation::setdebugging, DomctlOperation::gettscinfo, DomctlOperation::settscinfo})
         EXPECT_EQ(toolstack.control(what, self), inval);
     abi::DomctlVcpuContext context{0, 0, Guest::argument_address};
     EXPECT_EQ(toolstack.control(DomctlOperation::getvcpucontext, self, context), inval);
     EXPECT_EQ(toolstack.control(DomctlOperation::setvcpucontext, self, context), inval);
+}
+
+TEST(Domctl, AVcpuThatThereIsNotIsNotFound) {
+    Toolstack toolstack;
+    DomainId const self = toolstack.domain.id, other = toolstack.make();
+    for (auto const what :
+         {DomctlOperation::get_ext_vcpucontext, DomctlOperation::set_ext_vcpucontext,
+          DomctlOperation::getvcpuextstate, DomctlOperation::setvcpuextstate,
+          DomctlOperation::get_vcpu_msrs, DomctlOperation::set_vcpu_msrs}) {
+        bool const context = what == DomctlOperation::get_ext_vcpucontext ||
+                             what == DomctlOperation::set_ext_vcpucontext;
+        uint64_t body[4] = {1}; // the vCPU's number comes first
+        EXPECT_EQ(toolstack.control(what, other, body), srch);
+        EXPECT_EQ(toolstack.control(what, self, body), srch);
+        body[0] = 0;
+        EXPECT_EQ(toolstack.control(what, self, body), context ? srch : inval);
+    }
+    EXPECT_EQ(toolstack.end(other), 0);
 }
 
 TEST(Domctl, PausesAreCounted) {
@@ -382,6 +413,13 @@ TEST(Domctl, WeightsAreKept) {
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), 0);
     EXPECT_EQ(request.weight, 512);
     EXPECT_EQ(request.cap, 100);
+    auto create = Toolstack::ordinary();
+    ASSERT_EQ(toolstack.control(DomctlOperation::createdomain, 0, create), 0);
+    DomainId const without_vcpus = toolstack.number;
+    request = {abi::scheduler_credit2, abi::scheduler_put, 7, 1, 0, 0};
+    EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, without_vcpus, request), inval);
+    EXPECT_EQ(toolstack.end(without_vcpus), 0);
+    request = {abi::scheduler_credit2, abi::scheduler_get, 0, 0, 0, 0};
     request.command = 9;
     EXPECT_EQ(toolstack.control(DomctlOperation::scheduler_op, id, request), inval);
     request = {5, abi::scheduler_get, 0, 0, 0, 0};

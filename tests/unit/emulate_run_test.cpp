@@ -95,15 +95,16 @@ public:
             std::memcpy(place, &desired, size);
         return old;
     }
+    Access<> check_port(uint16_t, unsigned) override {
+        return ports_allowed ? Access<>{} : raise(Vector::general_protection);
+    }
     Access<uint32_t> io_in(uint16_t port, unsigned size) override {
-        if (!ports_allowed)
-            return raise(Vector::general_protection);
+        TRY(check_port(port, size));
         log.push_back("in " + std::to_string(port) + " " + std::to_string(size));
         return port_value++;
     }
     Access<> io_out(uint16_t port, unsigned size, uint32_t value) override {
-        if (!ports_allowed)
-            return raise(Vector::general_protection);
+        TRY(check_port(port, size));
         log.push_back("out " + std::to_string(port) + " " + std::to_string(size) + " " +
                       std::to_string(value));
         return {};
@@ -418,6 +419,12 @@ TEST_F(EmulateTest, PortStrings) {
     registers.rdi = 0;
     expect_fault({0x6c}, Vector::page_fault, 6, 0);
     EXPECT_TRUE(machine.log.empty());
+    // Who may not use the port does not learn what is mapped.
+    machine.ports_allowed = false;
+    registers.rsi = 0;
+    for (uint8_t const opcode : {uint8_t{0x6c}, uint8_t{0x6e}})
+        expect_fault({opcode}, Vector::general_protection);
+    machine.ports_allowed = true;
 }
 
 TEST_F(EmulateTest, ModelSpecificRegistersAndTime) {

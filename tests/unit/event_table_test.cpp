@@ -254,6 +254,27 @@ TEST(TwoLevelEvents, HostilePortsAreRefused) {
     EXPECT_EQ(*guest.hypercall(abi::Hypercall::event_channel_op, 4, ~uint64_t{0}), -14);
 }
 
+TEST(TwoLevelEvents, HaveNoPrioritiesAndNoPages) {
+    EventGuest guest;
+    uint32_t const port = guest.bind_ipi();
+    for (uint32_t const number : {port, port + 1}) {
+        abi::SetPriority priority{number, 0};
+        EXPECT_EQ(guest.operation(EventOperation::set_priority, priority), -38) << number;
+    }
+    abi::SetPriority nowhere{4000, 0};
+    EXPECT_EQ(guest.operation(EventOperation::set_priority, nowhere), inval);
+    abi::ExpandArray expand{~uint64_t{0}};
+    EXPECT_EQ(guest.operation(EventOperation::expand_array, expand), -95);
+}
+
+TEST(TwoLevelEvents, APortIsUnmaskedBeforeItIsBound) {
+    EventGuest guest;
+    uint32_t const port = guest.bind_ipi() + 1;
+    guest.shared().event_mask[0] = ~uint64_t{0};
+    EXPECT_EQ(guest.simple(EventOperation::unmask, port), 0);
+    EXPECT_EQ(guest.shared().event_mask[0], ~(uint64_t{1} << port));
+}
+
 TEST(TwoLevelEvents, PortsRunOutAndComeBack) {
     EventGuest guest;
     uint32_t last = 0;
@@ -655,6 +676,11 @@ TEST(ChannelsBetweenKinds, AHighPortOfOneIsNoPortOfTheOther) {
     EXPECT_EQ(bits.simple(EventOperation::send, channel.far), 0);
     EXPECT_EQ(fifo.simple(EventOperation::send, channel.near), 0);
     EXPECT_TRUE(bits.pending(channel.far));
+    // Nor is it one of its own any more when there are only bits.
+    EXPECT_EQ(fifo.simple(EventOperation::unmask, high), 0);
+    abi::EventReset everything{domid_self};
+    EXPECT_EQ(fifo.operation(EventOperation::reset, everything), 0);
+    EXPECT_EQ(fifo.simple(EventOperation::unmask, high), inval);
 }
 
 TEST(EventLimits, NoPortAboveTheDomains) {

@@ -14,7 +14,7 @@ namespace {
 using abi::Hypercall;
 using abi::MmuExtCommand;
 
-constexpr int64_t inval = -22, perm = -1, srch = -3;
+constexpr int64_t inval = -22, perm = -1, srch = -3, busy = -16, nosys = -38;
 constexpr DomainId nobody = 999;
 
 Pte writable(Mfn m) { return Pte::make(m, Guest::table_flags); }
@@ -82,18 +82,52 @@ TEST_F(ForeignMemory, AnotherDomainsFramesAreMappedByName) {
 
 TEST_F(ForeignMemory, OnlyThoseOfTheDomainThatIsNamed) {
     Mfn const own = control.new_frame();
-    EXPECT_EQ(map(control, 1, writable(frame), domid_self), inval);
-    EXPECT_EQ(map(control, 1, writable(frame), third.domain.id), inval);
-    EXPECT_EQ(map(control, 1, writable(own), guest.domain.id), inval);
-    EXPECT_EQ(map(control, 1, writable(frame), domid_io), inval);
-    EXPECT_EQ(map(control, 1, writable(frame), domid_xen), inval);
+    EXPECT_EQ(map(control, 1, writable(frame), domid_self), busy);
+    EXPECT_EQ(map(control, 1, writable(frame), third.domain.id), busy);
+    EXPECT_EQ(map(control, 1, writable(own), guest.domain.id), busy);
+    EXPECT_EQ(map(control, 1, writable(frame), domid_io), busy);
+    EXPECT_EQ(map(control, 1, writable(frame), domid_xen), busy);
     EXPECT_EQ(map(control, 1, writable(frame), nobody), srch);
     EXPECT_EQ(map(control, 1, read_only(Mfn{0x30}), guest.domain.id), inval); // a device's
     EXPECT_EQ(map(control, 1, read_only(Mfn{0xfffffffff}), guest.domain.id), inval);
-    // Its own number is another name for itself.
-    EXPECT_EQ(map(control, 1, writable(own), control.domain.id), 0);
+    all_is_well();
+}
+
+TEST_F(ForeignMemory, OneselfGoesByAName) {
+    DomainId const number = control.domain.id;
+    Mfn const own = control.new_frame();
+    EXPECT_EQ(map(control, 1, writable(own), number), srch);
+    EXPECT_EQ(mmuext(control, MmuExtCommand::pin_l1_table, own, number), srch);
+    EXPECT_EQ(
+        *control.hypercall(Hypercall::update_va_mapping_otherdomain, address(1), 0, 0, number),
+        srch);
+    // The owner of tables is a number and never the name.
+    EXPECT_EQ(map(control, 1, writable(own), domid_self | (domid_self + 1u) << 16), srch);
+    EXPECT_EQ(map(control, 1, writable(own), domid_self | (number + 1u) << 16), 0);
     EXPECT_EQ(map(control, 1, {}, domid_self), 0);
     all_is_well();
+}
+
+TEST_F(ForeignMemory, CommandsThatThereAreNot) {
+    for (uint64_t const command : {4u, 5u, 6u, 7u})
+        EXPECT_EQ(map(control, 1, {}, domid_self, command), nosys) << command;
+}
+
+/// What was done is done.
+TEST_F(ForeignMemory, ACountThatCannotBeWrittenIsNot) {
+    for (uint64_t const nowhere : {uint64_t{0xffff800000000000}, ~uint64_t{0}, uint64_t{8}}) {
+        Mfn const table = control.new_frame();
+        control.argument<abi::MmuExtOp>() = {static_cast<uint32_t>(MmuExtCommand::pin_l1_table), 0,
+                                             table.raw(), 0};
+        EXPECT_EQ(control.hypercall(Hypercall::mmuext_op, Guest::argument_address, 1, nowhere,
+                                    domid_self),
+                  0);
+        EXPECT_TRUE(page_at(table).type_word().has(TypeWord::pinned));
+        control.argument<abi::MmuUpdate>() = {table.raw() << page_shift, 0};
+        EXPECT_EQ(control.hypercall(Hypercall::mmu_update, Guest::argument_address, 1, nowhere,
+                                    domid_self),
+                  0);
+    }
 }
 
 TEST_F(ForeignMemory, TheUnprivilegedMayNot) {
@@ -110,17 +144,17 @@ TEST_F(ForeignMemory, TheUnprivilegedMayNot) {
 
 TEST_F(ForeignMemory, DevicesByTheirOwnName) {
     EXPECT_EQ(map(control, 1, writable(Mfn{0x30}), domid_io), 0);
-    EXPECT_EQ(map(control, 1, writable(control.argument_page), domid_io), inval);
+    EXPECT_EQ(map(control, 1, writable(control.argument_page), domid_io), busy);
     EXPECT_EQ(map(control, 1, {}, domid_io), 0);
 }
 
 TEST_F(ForeignMemory, FramesOfTheHypervisorsAreReadOnly) {
     Mfn const shown = *allocate_zeroed_frame();
-    EXPECT_EQ(map(control, 1, read_only(shown), domid_xen), inval) << "not shown yet";
+    EXPECT_EQ(map(control, 1, read_only(shown), domid_xen), busy) << "not shown yet";
     show_frame(shown);
     EXPECT_EQ(map(control, 1, read_only(shown), domid_xen), 0);
-    EXPECT_EQ(map(control, 2, writable(shown), domid_xen), inval);
-    EXPECT_EQ(map(control, 2, read_only(shown), domid_self), inval);
+    EXPECT_EQ(map(control, 2, writable(shown), domid_xen), busy);
+    EXPECT_EQ(map(control, 2, read_only(shown), domid_self), busy);
     EXPECT_EQ(mmuext(control, MmuExtCommand::clear_page, shown, domid_xen), srch);
     EXPECT_EQ(update_at(control, shown.raw() << page_shift, 1, domid_xen), inval);
     EXPECT_EQ(map(control, 1, {}, domid_self), 0);
@@ -135,7 +169,7 @@ TEST_F(ForeignMemory, SharedFramesAreMappedLikeAnyOther) {
 
 TEST_F(ForeignMemory, AnEntryGetsNoMoreRightsWithoutTheOwnersName) {
     EXPECT_EQ(map(control, 1, read_only(frame), guest.domain.id), 0);
-    EXPECT_EQ(map(control, 1, writable(frame), domid_self), inval);
+    EXPECT_EQ(map(control, 1, writable(frame), domid_self), busy);
     // Other bits are free, and so is to have less.
     EXPECT_EQ(map(control, 1, Pte{read_only(frame).v | pte::no_execute}, domid_self), 0);
     EXPECT_EQ(map(control, 1, writable(frame), guest.domain.id), 0);
@@ -145,7 +179,7 @@ TEST_F(ForeignMemory, AnEntryGetsNoMoreRightsWithoutTheOwnersName) {
     EXPECT_EQ(entry(control, 1).writable(), false);
     all_is_well();
     // A copy elsewhere is a new mapping.
-    EXPECT_EQ(map(control, 2, read_only(frame), domid_self), inval);
+    EXPECT_EQ(map(control, 2, read_only(frame), domid_self), busy);
     EXPECT_EQ(map(control, 1, {}, domid_self), 0);
 }
 
@@ -154,7 +188,7 @@ TEST_F(ForeignMemory, ALinearAddressIsOnesOwn) {
         return *who.hypercall(Hypercall::update_va_mapping_otherdomain, address(3), value.v,
                               abi::uvmf_invlpg, whom);
     };
-    EXPECT_EQ(call(control, writable(frame), third.domain.id), inval);
+    EXPECT_EQ(call(control, writable(frame), third.domain.id), busy);
     EXPECT_EQ(call(control, writable(frame), nobody), srch);
     EXPECT_EQ(call(control, writable(frame), guest.domain.id), 0);
     EXPECT_EQ(entry(control, 3).mfn(), frame);
@@ -191,7 +225,7 @@ TEST_F(ForeignMemory, TheToolstackBuildsTablesAndPinsThem) {
     EXPECT_TRUE(page_at(root).type_word().has(TypeWord::pinned));
     all_is_well();
     // And is a table to everybody.
-    EXPECT_EQ(map(control, 1, writable(root), guest.domain.id), inval);
+    EXPECT_EQ(map(control, 1, writable(root), guest.domain.id), busy);
     EXPECT_EQ(map(control, 1, read_only(root), guest.domain.id), 0);
     EXPECT_EQ(mmuext(control, MmuExtCommand::unpin_table, root, guest.domain.id), 0);
     EXPECT_EQ(map(control, 1, {}, domid_self), 0);
@@ -215,7 +249,7 @@ TEST_F(ForeignMemory, NothingOfADomainThatEndsIsPinned) {
 TEST_F(ForeignMemory, ContentsOfAForeignTableMustBeItsOwn) {
     Mfn const table = guest.new_frame();
     direct<Pte>(table)[0] = read_only(control.argument_page);
-    EXPECT_EQ(mmuext(control, MmuExtCommand::pin_l1_table, table, guest.domain.id), inval);
+    EXPECT_EQ(mmuext(control, MmuExtCommand::pin_l1_table, table, guest.domain.id), busy);
     direct<Pte>(table)[0] = {};
 }
 

@@ -357,10 +357,10 @@ TEST_F(Resources, WhatIsRefused) {
     auto bad = request(0, 1);
     bad.domain = 1023;
     EXPECT_EQ(acquire(control, bad), srch);
-    for (DomainId const self : {domid_self, control.domain.id}) {
-        bad.domain = self;
-        EXPECT_EQ(acquire(control, bad), perm);
-    }
+    bad.domain = control.domain.id;
+    EXPECT_EQ(acquire(control, bad), perm);
+    bad.domain = domid_self;
+    EXPECT_EQ(acquire(control, bad), srch);
     bad = request(0, 1);
     bad.padding = 1;
     EXPECT_EQ(acquire(control, bad), inval);

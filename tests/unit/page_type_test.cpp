@@ -62,13 +62,13 @@ protected:
     static Pte read_only(Mfn m) { return Pte::make(m, Guest::table_flags & ~pte::writable); }
     void TearDown() override { all_is_well(); }
 
-    static constexpr int64_t inval = -22;
+    static constexpr int64_t inval = -22, busy = -16;
 };
 
 TEST_F(PageTypeTest, ATableIsNotWritable) {
     Mfn const table = guest.new_frame();
     EXPECT_EQ(pin(table, 1), 0);
-    EXPECT_EQ(map(1, writable(table)), inval);
+    EXPECT_EQ(map(1, writable(table)), busy);
     EXPECT_EQ(map(1, read_only(table)), 0);
     EXPECT_EQ(unpin(table), 0);
     EXPECT_EQ(map(1, writable(table)), 0);
@@ -176,10 +176,24 @@ TEST_P(EndOfATable, ReleasesWhatWasExchanged) {
 INSTANTIATE_TEST_SUITE_P(Places, EndOfATable,
                          testing::Values(0, 31, 32, 100, 255, 256, 300, 479, 480, 511));
 
+/// Above the kind of flush comes all, or where a bitmap of vCPUs is.
+TEST_F(PageTypeTest, WhomAFlushIsForIsReadFromTheFlags) {
+    auto const write = [&](uint64_t whom) {
+        return guest.hypercall(Hypercall::update_va_mapping, Guest::argument_address,
+                               direct<Pte>(guest.l1)[table_index(Guest::argument_address, 1)].v,
+                               abi::uvmf_invlpg | whom);
+    };
+    EXPECT_EQ(write(0), 0);
+    EXPECT_EQ(write(abi::uvmf_all), 0);
+    EXPECT_EQ(write(Guest::argument_address), 0);
+    EXPECT_EQ(write(0x200000000000), -14);
+    EXPECT_EQ(write(0x200000000000 | abi::uvmf_all), -14);
+}
+
 TEST_F(PageTypeTest, ATableThatMapsItselfWritableIsRefused) {
     Mfn const table = guest.new_frame();
     EXPECT_EQ(update(table, 3, writable(table).v), 0); // as plain memory
-    EXPECT_EQ(pin(table, 1), inval);
+    EXPECT_EQ(pin(table, 1), busy);
     EXPECT_EQ(update(table, 3, read_only(table).v), 0);
     EXPECT_EQ(pin(table, 1), 0);
 }
@@ -189,7 +203,7 @@ TEST_F(PageTypeTest, ALoopOfTablesIsRefused) {
     EXPECT_EQ(update(a, 0, writable(b).v), 0);
     EXPECT_EQ(update(b, 0, writable(a).v), 0);
     for (unsigned const level : {2u, 3u, 4u})
-        EXPECT_EQ(pin(a, level), inval);
+        EXPECT_EQ(pin(a, level), level == 2 ? busy : inval);
     EXPECT_EQ(update(a, 0, writable(a).v), 0);
     for (unsigned const level : {2u, 3u, 4u})
         EXPECT_EQ(pin(a, level), inval);
@@ -210,7 +224,7 @@ TEST_F(PageTypeTest, DescriptorTablesHoldNoGates) {
     entries[7] = 0x00cf9a000000ffff; // code at level 0
     EXPECT_EQ(set_gdt(), 0);
     EXPECT_EQ(entries[7] >> 45 & 3, 3u) << "level 0 for a guest";
-    EXPECT_EQ(map(1, writable(table)), inval);
+    EXPECT_EQ(map(1, writable(table)), busy);
     EXPECT_EQ(*guest.hypercall(Hypercall::update_descriptor, (table.raw() << 12) + 16,
                                0x0000ee000008ffff),
               inval);
@@ -232,7 +246,7 @@ TEST_F(PageTypeTest, ATableThatFailsToComeBackIsFlushedBeforeItIsWritable) {
     EXPECT_EQ(update(guest.l2, 9, 0), 0);
     // What it maps goes, so that it does not pass as a table a second time.
     EXPECT_EQ(give_back(data), 1);
-    EXPECT_EQ(pin(table, 1), inval);
+    EXPECT_EQ(pin(table, 1), busy);
     // The processor may still walk it by its paging-structure caches.
     EXPECT_EQ(map(1, writable(table)), 0);
     all_is_well();

@@ -69,6 +69,69 @@ TEST_F(Platform, ACpuThatIsNotThereIsSaidNotToBe) {
     set_machine_facts(before);
 }
 
+TEST_F(Platform, TheFirmwareLeftNothing) {
+    abi::FirmwareInfo info{};
+    auto const told = [&](uint32_t type, uint32_t index) {
+        info.type = type;
+        info.index = index;
+        return operate(abi::PlatformOperation::firmware_info, info);
+    };
+    for (uint32_t const type : {1u, 2u, 3u})
+        EXPECT_EQ(told(type, 0), srch) << type;
+    EXPECT_EQ(told(4, 0), nosys) << "after a BIOS";
+    EXPECT_EQ(told(5, 0), 0);
+    EXPECT_EQ(told(5, 1), srch);
+    EXPECT_EQ(told(6, 0), nosys);
+}
+
+TEST_F(Platform, MemoryOfADomainThatThereIsNot) {
+    auto const ask = [&](abi::MemoryOperation what, DomainId whose) {
+        dom0.argument<abi::MemoryReservation>() = {
+            Guest::argument_address + 0x100, 1, 0, 0, whose, {}};
+        return *dom0.hypercall(Hypercall::memory_op, static_cast<uint64_t>(what),
+                               Guest::argument_address);
+    };
+    auto const name = [&](abi::MemoryOperation what, DomainId whose) {
+        dom0.argument<DomainId>() = whose;
+        return *dom0.hypercall(Hypercall::memory_op, static_cast<uint64_t>(what),
+                               Guest::argument_address);
+    };
+    using abi::MemoryOperation;
+    for (auto const what :
+         {MemoryOperation::increase_reservation, MemoryOperation::populate_physmap,
+          MemoryOperation::decrease_reservation}) {
+        EXPECT_EQ(ask(what, 1000), 0) << "so many extents were done";
+        EXPECT_EQ(*dom0.hypercall(Hypercall::memory_op, static_cast<uint64_t>(what), 8), 0);
+    }
+    // Frames have their own numbers here.
+    for (auto const what : {MemoryOperation::add_to_physmap, MemoryOperation::remove_from_physmap,
+                            MemoryOperation::add_to_physmap_batch}) {
+        EXPECT_EQ(name(what, domid_self), denied);
+        EXPECT_EQ(name(what, 1000), srch);
+        EXPECT_EQ(*dom0.hypercall(Hypercall::memory_op, static_cast<uint64_t>(what), 8), fault);
+    }
+    EXPECT_EQ(name(MemoryOperation::get_vnumainfo, 1000), srch);
+    EXPECT_EQ(name(MemoryOperation::get_vnumainfo, domid_self), opnotsupp);
+    EXPECT_EQ(name(MemoryOperation::maximum_ram_page, 0),
+              static_cast<int64_t>(frame_limit().raw()));
+    Guest guest;
+    guest.argument<abi::MemoryReservation>() = {
+        Guest::argument_address + 0x100, 1, 0, 0, dom0.domain.id, {}};
+    EXPECT_EQ(*guest.hypercall(Hypercall::memory_op,
+                               static_cast<uint64_t>(MemoryOperation::populate_physmap),
+                               Guest::argument_address),
+              perm);
+}
+
+TEST_F(Platform, TheSizeOfAPageNeedsNoArgument) {
+    auto const ask = [&](uint64_t argument) {
+        return *dom0.hypercall(Hypercall::xen_version,
+                               static_cast<uint64_t>(abi::VersionOperation::page_size), argument);
+    };
+    EXPECT_EQ(ask(0), 4096);
+    EXPECT_EQ(ask(Guest::argument_address), inval);
+}
+
 class MachineCheck : public Platform {
 protected:
     static constexpr uint64_t buffer = 0x200;
@@ -146,12 +209,12 @@ TEST_F(MachineCheck, RefusesWhatItDoesNotKnow) {
 }
 
 TEST_F(Platform, TheMemoryMapsLengthIsToldWithoutABuffer) {
-    auto const ask = [&](uint32_t entries, uint64_t buffer) {
+    auto const ask = [&](uint32_t entries, uint64_t buffer, int64_t result = 0) {
         dom0.argument<abi::MemoryMapRequest>() = {entries, 0, buffer};
         EXPECT_EQ(dom0.hypercall(Hypercall::memory_op,
                                  static_cast<uint64_t>(abi::MemoryOperation::machine_memory_map),
                                  Guest::argument_address),
-                  0);
+                  result);
         return dom0.argument<abi::MemoryMapRequest>().entries;
     };
     uint32_t const before = ask(0, 0);
@@ -159,7 +222,7 @@ TEST_F(Platform, TheMemoryMapsLengthIsToldWithoutABuffer) {
     add_machine_memory(0x100000, 0x700000, 1);
     EXPECT_EQ(ask(0, 0), before + 2);
     EXPECT_EQ(ask(1, 0), before + 2);
-    EXPECT_EQ(ask(1, Guest::argument_address + 0x100), 1u);
+    EXPECT_EQ(ask(1, Guest::argument_address + 0x100, inval), 1u) << "no part of it";
     EXPECT_EQ(ask(100, Guest::argument_address + 0x100), before + 2);
 }
 

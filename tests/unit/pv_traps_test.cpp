@@ -597,7 +597,10 @@ TEST_F(Traps, DebugRegistersHaveOldNames) {
             EXPECT_TRUE(in_handler(Vector::invalid_opcode));
         }
     }
-    EXPECT_EQ(guest.hypercall(Hypercall::get_debugreg, 8), inval);
+    EXPECT_EQ(guest.hypercall(Hypercall::get_debugreg, 8), nodev);
+    EXPECT_EQ(guest.hypercall(Hypercall::set_debugreg, 8, 0), nodev);
+    for (uint64_t const number : {6u, 7u})
+        EXPECT_EQ(guest.hypercall(Hypercall::set_debugreg, number, uint64_t{1} << 32), inval);
 }
 
 /// `sysret` would fault there with the hypervisor's privilege and the guest's stack.

@@ -161,9 +161,28 @@ TEST_F(SecondVcpu, IsFlushedWhereItComesBackTo) {
     EXPECT_GT(comes_back(), 0u);
 }
 
+TEST_F(SecondVcpu, NmisComeWithoutAnArgument) { EXPECT_EQ(ask(VcpuOperation::send_nmi), inval); }
+
+/// What is not mapped there may be later; until then nobody is told.
+TEST_F(SecondVcpu, AreasAreWhereTheGuestSays) {
+    for (auto const what : {VcpuOperation::register_runstate_memory_area,
+                            VcpuOperation::register_vcpu_time_memory_area}) {
+        guest.argument<abi::MemoryArea>() = {8};
+        EXPECT_EQ(ask(what, 0), 0);
+        EXPECT_TRUE(guest.run([] {}));
+        for (uint64_t const nobodys :
+             {uint64_t{0xffff800000000000}, uint64_t{0x800000000000}, ~uint64_t{0}}) {
+            guest.argument<abi::MemoryArea>() = {nobodys};
+            EXPECT_EQ(ask(what, 0), fault) << std::hex << nobodys;
+        }
+    }
+}
+
 TEST_F(SecondVcpu, HasAPlaceAmongTheMachinesOnlyIfItStaysThere) {
     EXPECT_EQ(ask(VcpuOperation::get_physid), inval);
-    guest.domain.vcpus_pinned = true;
+    guest.domain.hardware = true;
+    EXPECT_EQ(ask(VcpuOperation::get_physid), inval);
+    v.hard_affinity = CpuMask::of(v.cpu());
     Cpu& cpu = cpu_block(v.cpu());
     uint32_t const before = std::exchange(cpu.acpi_id, 0x1234u);
     EXPECT_EQ(ask(VcpuOperation::get_physid), 0);

@@ -198,7 +198,7 @@ void timers_of_each_kind() {
     for (unsigned vcpu = 0; vcpu < vcpu_count(); ++vcpu)
         EXPECT_EQUAL(vcpu_op(VcpuOperation::stop_periodic_timer, vcpu, nullptr), 0);
     SetSingleshotTimer shot{now() - millisecond, timer_must_be_future, 0};
-    EXPECT(vcpu_op(VcpuOperation::set_singleshot_timer, 0, &shot) < 0 || !on_hearth());
+    EXPECT_EQUAL(vcpu_op(VcpuOperation::set_singleshot_timer, 0, &shot), 0);
     for (uint64_t const time : {uint64_t{0}, uint64_t{1}, ~uint64_t{0}, uint64_t{1} << 63}) {
         shot = {time, 0, 0};
         vcpu_op(VcpuOperation::set_singleshot_timer, 0, &shot);
