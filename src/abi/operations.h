@@ -135,6 +135,7 @@ inline constexpr uint32_t highmem_assist = 6;
 inline constexpr uint32_t gnttab_map_avail_bits = 7;
 inline constexpr uint32_t pae_pgdir_above_4gb = 4;
 inline constexpr uint32_t dom0 = 11;
+inline constexpr uint32_t direct_mapped = 17;
 } // namespace feature
 
 enum class MemoryOperation : uint32_t {

@@ -207,9 +207,8 @@ abi::DomctlInfo describe_domain(Domain& d) {
     }
     uint32_t const shutdown = d.shutdown.load();
     info.flags = (d.dying.load() ? abi::info::dying : 0) |
-                 (shutdown != not_shut_down
-                      ? abi::info::shut_down | shutdown << abi::info::shutdown_reason_shift
-                      : 0) |
+                 (shutdown != not_shut_down ? abi::info::shut_down : 0) |
+                 shutdown << abi::info::shutdown_reason_shift | // all ones before it
                  (d.toolstack_pauses != 0 ? abi::info::paused : 0) |
                  (all_blocked && online != 0 ? abi::info::blocked : 0) |
                  (running ? abi::info::running : 0) |

@@ -56,7 +56,7 @@ template <size_t Size>
         return Errno::inval;
     using namespace abi;
     info.map = 1u << feature::mmu_pt_update_preserve_ad | 1u << feature::highmem_assist |
-               1u << feature::gnttab_map_avail_bits;
+               1u << feature::gnttab_map_avail_bits | 1u << feature::direct_mapped;
     if (c.domain.assists(VmAssist::pae_extended_cr3))
         info.map |= 1u << feature::pae_pgdir_above_4gb;
     if (c.domain.hardware)

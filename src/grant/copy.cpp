@@ -12,6 +12,7 @@ namespace {
 
 /// One side of a copy: a frame that stays where it is, and may be written to if so opened.
 class CopyFrame {
+    std::optional<DomainRef> other_;       // whose it is, if not the caller's by its name
     std::optional<GrantUse> use_, behind_; // behind_: the grant that a transitive one stands for
     PageRef page_;
     Domain* written_ = nullptr; // whose frame is held as writable data
@@ -47,11 +48,8 @@ class CopyFrame {
     }
 
     GrantStatus open_grant(Context const& c, abi::GrantCopySide const& side, bool write) {
-        auto granter = side.domain == domid_self ? Result<DomainRef>{DomainRef::to(c.domain)}
-                                                 : DomainRef::find(side.domain);
-        if (!granter)
-            return GrantStatus::bad_domain;
-        use_.emplace(*std::move(granter), static_cast<uint32_t>(side.reference_or_frame), write);
+        use_.emplace(other_ ? *std::move(other_) : DomainRef::to(c.domain),
+                     static_cast<uint32_t>(side.reference_or_frame), write);
         GrantStatus status = use_->begin(c.domain.id, GrantPurpose::copy);
         if (status != GrantStatus::okay)
             return status;
@@ -76,10 +74,20 @@ public:
             release_writable_use(*written_, page_.mfn());
     }
 
+    /// Before anything is opened: bad_domain.
+    GrantStatus find(abi::GrantCopySide const& side) {
+        if (side.domain == domid_self)
+            return GrantStatus::okay;
+        auto found = DomainRef::find(side.domain);
+        if (!found)
+            return GrantStatus::bad_domain;
+        other_.emplace(*std::move(found));
+        return GrantStatus::okay;
+    }
     GrantStatus open(Context const& c, abi::GrantCopySide const& side, bool is_grant, bool write) {
         if (is_grant)
             return open_grant(c, side, write);
-        if (side.domain != domid_self)
+        if (other_)
             return GrantStatus::permission_denied;
         return hold(c.domain, side.reference_or_frame, write);
     }
@@ -91,9 +99,10 @@ public:
 
 GrantStatus copy_one(Context const& c, abi::GrantCopy const& op) {
     uint32_t const from = op.source.offset, to = op.destination.offset, length = op.length;
-    if (from + length > page_size || to + length > page_size)
-        return GrantStatus::bad_copy_argument;
     CopyFrame source, destination;
+    if (source.find(op.source) != GrantStatus::okay ||
+        destination.find(op.destination) != GrantStatus::okay)
+        return GrantStatus::bad_domain;
     if (auto const status = source.open(c, op.source, op.flags & abi::copy_source_reference, false);
         status != GrantStatus::okay)
         return status;
@@ -101,6 +110,8 @@ GrantStatus copy_one(Context const& c, abi::GrantCopy const& op) {
             destination.open(c, op.destination, op.flags & abi::copy_destination_reference, true);
         status != GrantStatus::okay)
         return status;
+    if (from + length > page_size || to + length > page_size)
+        return GrantStatus::bad_copy_argument;
     if (!source.covers(from, length) || !destination.covers(to, length))
         return GrantStatus::general_error;
     memmove(destination.at(to), source.at(from), length);

@@ -110,6 +110,7 @@ SAME_VALUE(feature::highmem_assist, XENFEAT_highmem_assist);
 SAME_VALUE(feature::gnttab_map_avail_bits, XENFEAT_gnttab_map_avail_bits);
 SAME_VALUE(feature::pae_pgdir_above_4gb, XENFEAT_pae_pgdir_above_4gb);
 SAME_VALUE(feature::dom0, XENFEAT_dom0);
+SAME_VALUE(feature::direct_mapped, XENFEAT_direct_mapped);
 
 SAME_SIZE(AcquireResource, xen_mem_acquire_resource);
 SAME_FIELD(AcquireResource, domain, xen_mem_acquire_resource, domid);

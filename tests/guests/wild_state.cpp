@@ -49,7 +49,7 @@ void guest_main() {
     // Debug registers on the hypervisor's text, and on ports.
     EXPECT(hypercall(Hypercall::set_debugreg, 0, 0xffff828000200000) == -1);
     EXPECT(hypercall(Hypercall::set_debugreg, 7, 2ul << 16 | 1) != 0);
-    EXPECT(hypercall(Hypercall::set_debugreg, 8, 0) == -22);
+    EXPECT(hypercall(Hypercall::set_debugreg, 8, 0) == -19);
 
     // Descriptors: system segments and gates are not for guests.
     auto* const gdt = static_cast<uint64_t*>(page());

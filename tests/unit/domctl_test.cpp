@@ -27,7 +27,7 @@ TEST(Domctl, ADomainIsMadeDescribedAndEnded) {
     DomainId const id = toolstack.make(3);
     abi::DomctlInfo const info = toolstack.info(id);
     EXPECT_EQ(info.domain, id);
-    EXPECT_EQ(info.flags, abi::info::paused);
+    EXPECT_EQ(info.flags, abi::info::paused | 0xffffu << abi::info::shutdown_reason_shift);
     EXPECT_EQ(info.max_vcpu_id, 2u);
     EXPECT_EQ(info.online_vcpus, 0u);
     EXPECT_EQ(info.max_pages, 1024u);

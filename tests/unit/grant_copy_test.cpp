@@ -86,6 +86,13 @@ TEST_P(GrantCopies, WhatIsRefused) {
     EXPECT_EQ(back.copy(own(mine), grant(front, 10), 8, to_grant), GrantStatus::general_error);
     EXPECT_EQ(back.copy(grant(front, 10), own(mine), 8, from_grant), GrantStatus::okay);
     EXPECT_EQ(back.copy({9, 1023, 0, 0}, own(mine), 8, from_grant), GrantStatus::bad_domain);
+    // Of several reasons the domains come first, then the grants.
+    EXPECT_EQ(back.copy(grant(front, 12), {9, 1023, 0, 0}, 8, from_grant | to_grant),
+              GrantStatus::bad_domain);
+    EXPECT_EQ(back.copy(grant(front, 9, 4096), {0, 1023, 0, 0}, 8, from_grant),
+              GrantStatus::bad_domain);
+    EXPECT_EQ(back.copy(grant(front, 12, 4096), own(mine), 8, from_grant),
+              GrantStatus::general_error);
     // Frames only of one's own, and to write to only such as are data.
     EXPECT_EQ(back.copy({theirs.raw(), front.domain.id, 0, 0}, own(mine), 8, 0),
               GrantStatus::permission_denied);
