@@ -1,7 +1,7 @@
 // Every vCPU makes hypercalls, traps and writes that are drawn from the grammar, until its time is
 // over: "seconds=N", or "steps=N" for each vCPU. "seed=N" does the same again: each step of a vCPU
 // has choices of its own, whatever became of those before. "trace" (Domain 0) says each call before
-// it is made. "peer=N": another domain, to make friends with.
+// it is made, "answers" what came of it. "peer=N": another domain, to make friends with.
 #include "fuzzer/instructions.h"
 #include "grammar/drawer.h"
 #include "library/grants.h"
@@ -52,7 +52,7 @@ uint64_t frames[grammar::frame_count], others_frames[4];
 uint64_t *second_root, *other_root;
 uint64_t seed, steps_wanted, peer;
 unsigned vcpus;
-bool trace, domain0;
+bool trace, answers, domain0;
 bool volatile over;
 /// What the hypervisor says of time lies where anybody may write, so it is asked once.
 struct {
@@ -155,6 +155,8 @@ public:
             return false; // the console would be behind
         if (!domain0 && is(operation, "reset"))
             return false; // nobody would hear of it again
+        if (answers && is(operation, "enter_acpi_sleep"))
+            return false; // others than Hearth do what it refuses
         return operation.risk == grammar::Risk::none;
     }
     static bool is(grammar::Operation const& operation, char const* name) {
@@ -180,6 +182,16 @@ void say_call(unsigned vcpu, grammar::Call const& call) {
         print(" ");
         print_hexadecimal(reinterpret_cast<uint64_t const*>(arguments[vcpu])[n]);
     }
+    print("\n");
+}
+
+void say_answer(Player const& player, char const* to, int64_t answer) {
+    print("answer ");
+    print_number(static_cast<int64_t>(player.steps));
+    print(" ");
+    print(to);
+    print(": ");
+    print_number(answer);
     print("\n");
 }
 
@@ -251,6 +263,8 @@ void call(Choices& in, unsigned vcpu) {
     uint64_t const(&a)[6] = drawn.arguments;
     player.calls = player.calls + 1;
     int64_t const result = hypercall(drawn.number, a[0], a[1], a[2], a[3], a[4]);
+    if (answers)
+        return say_answer(player, drawn.operation->name, result);
     if (result < 0)
         return;
     player.done = player.done + 1;
@@ -440,7 +454,9 @@ void play_on(unsigned vcpu, uint64_t end) {
     this_vcpu().hook = look_at_trap;
     Player& player = players[vcpu];
     while (!player.ended) {
-        attempt([&] { make_steps(player, vcpu, end); });
+        Fault const fault = attempt([&] { make_steps(player, vcpu, end); });
+        if (answers)
+            say_answer(player, "trap", static_cast<int64_t>(fault.vector));
         player.faults = player.faults + 1;
     }
 }
@@ -482,6 +498,7 @@ void guest_main() {
     constexpr uint64_t no_end = ~uint64_t{0};
     domain0 = is_domain_0();
     vcpus = vcpu_count();
+    answers = command_line_has("answers");
     trace = domain0 && command_line_has("trace");
     seed = command_line_number("seed", read_tsc());
     peer = command_line_number("peer", 0);
