@@ -206,9 +206,10 @@ abi::DomctlInfo describe_domain(Domain& d) {
         all_blocked &= times.state == RunState::blocked;
     }
     uint32_t const shutdown = d.shutdown.load();
+    uint32_t const code = shutdown != not_shut_down ? shutdown : d.latched_shutdown_code.load();
     info.flags = (d.dying.load() ? abi::info::dying : 0) |
                  (shutdown != not_shut_down ? abi::info::shut_down : 0) |
-                 shutdown << abi::info::shutdown_reason_shift | // all ones before it
+                 code << abi::info::shutdown_reason_shift | // all ones if it is not known
                  (d.toolstack_pauses != 0 ? abi::info::paused : 0) |
                  (all_blocked && online != 0 ? abi::info::blocked : 0) |
                  (running ? abi::info::running : 0) |

@@ -79,9 +79,10 @@ Result<> firmware_info(abi::PlatformOp& op) {
             return Errno::srch;
         memset(op.body + 8, 0, 1);
         return {};
-    default:
+    case abi::FirmwareInfoType::efi:
         return Errno::nosys;
     }
+    return Errno::inval;
 }
 
 } // namespace

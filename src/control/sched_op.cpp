@@ -173,9 +173,12 @@ Result<int64_t> do_sched_op(Context& c, uint32_t command, uint64_t argument) {
         shutdown_domain(*d, TRY(known_reason(request.reason)));
         return 0;
     }
-    case SchedOperation::shutdown_code:
-        c.domain.latched_shutdown_code.store(TRY(read_shutdown_reason(argument)));
+    case SchedOperation::shutdown_code: {
+        uint32_t none = no_shutdown_code; // the first one counts
+        c.domain.latched_shutdown_code.compare_exchange_strong(none,
+                                                               TRY(read_shutdown_reason(argument)));
         return 0;
+    }
     case SchedOperation::watchdog:
     case SchedOperation::pin_override:
         return Errno::nosys;
@@ -262,7 +265,7 @@ Result<int64_t> do_vcpu_op(Context& c, uint32_t command, uint32_t number, uint64
         send_nmi(v);
         return 0;
     case VcpuOperation::get_physid: {
-        if (!c.domain.hardware || (v.hard_affinity & online_cpus()).count() != 1)
+        if (!c.domain.hardware || v.affinity().count() != 1)
             return Errno::inval;
         Cpu const& cpu = cpu_block(v.cpu());
         TRY(GuestPointer<abi::VcpuPhysicalId>{argument}.write(

@@ -388,10 +388,11 @@ namespace {
     case EventOperation::unmask:
         return acting<abi::EventPort>(argument, [&](auto const& r) -> Result<> {
             LockGuard guard{d.events->lock};
-            Port* const port = d.events->find(r.port); // bound or not
+            Port* const port = d.events->find(r.port);
             if (!port || r.port >= d.events->limit())
                 return Errno::inval;
-            d.events->unmask(r.port, *port);
+            if (port->state > State::reserved) // it may just be closed, which is no mistake
+                d.events->unmask(r.port, *port);
             return {};
         });
     case EventOperation::reset:

@@ -228,8 +228,10 @@ TEST(Domctl, ALatchedCodeIsWhatTheNextShutdownReports) {
     constexpr auto crash = static_cast<uint32_t>(abi::ShutdownReason::crash);
     constexpr auto reboot = static_cast<uint32_t>(abi::ShutdownReason::reboot);
     EXPECT_EQ(ask(abi::SchedOperation::shutdown_code, crash), 0);
+    EXPECT_EQ(ask(abi::SchedOperation::shutdown_code, reboot), 0) << "and changes nothing";
     EXPECT_EQ(ask(abi::SchedOperation::shutdown_code, 6), inval);
     EXPECT_EQ(reported(), 99u) << "it runs on";
+    EXPECT_EQ(toolstack.info(guest.domain.id).flags >> abi::info::shutdown_reason_shift, crash);
     (void)ask(abi::SchedOperation::shutdown, reboot);
     EXPECT_EQ(reported(), crash);
     EXPECT_EQ(toolstack.control(DomctlOperation::resumedomain, guest.domain.id), 0);

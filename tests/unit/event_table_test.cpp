@@ -267,10 +267,12 @@ TEST(TwoLevelEvents, HaveNoPrioritiesAndNoPages) {
     EXPECT_EQ(guest.operation(EventOperation::expand_array, expand), -95);
 }
 
-TEST(TwoLevelEvents, APortIsUnmaskedBeforeItIsBound) {
+TEST(TwoLevelEvents, AFreePortStaysMasked) {
     EventGuest guest;
-    uint32_t const port = guest.bind_ipi() + 1;
+    uint32_t const port = guest.bind_ipi();
     guest.shared().event_mask[0] = ~uint64_t{0};
+    EXPECT_EQ(guest.simple(EventOperation::unmask, port + 1), 0);
+    EXPECT_EQ(guest.shared().event_mask[0], ~uint64_t{0});
     EXPECT_EQ(guest.simple(EventOperation::unmask, port), 0);
     EXPECT_EQ(guest.shared().event_mask[0], ~(uint64_t{1} << port));
 }

@@ -81,7 +81,8 @@ TEST_F(Platform, TheFirmwareLeftNothing) {
     EXPECT_EQ(told(4, 0), nosys) << "after a BIOS";
     EXPECT_EQ(told(5, 0), 0);
     EXPECT_EQ(told(5, 1), srch);
-    EXPECT_EQ(told(6, 0), nosys);
+    for (uint32_t const type : {0u, 6u, ~0u})
+        EXPECT_EQ(told(type, 0), inval) << type;
 }
 
 TEST_F(Platform, MemoryOfADomainThatThereIsNot) {

@@ -182,7 +182,7 @@ TEST_F(SecondVcpu, HasAPlaceAmongTheMachinesOnlyIfItStaysThere) {
     EXPECT_EQ(ask(VcpuOperation::get_physid), inval);
     guest.domain.hardware = true;
     EXPECT_EQ(ask(VcpuOperation::get_physid), inval);
-    v.hard_affinity = CpuMask::of(v.cpu());
+    set_affinity(v, CpuMask::of(v.cpu()));
     Cpu& cpu = cpu_block(v.cpu());
     uint32_t const before = std::exchange(cpu.acpi_id, 0x1234u);
     EXPECT_EQ(ask(VcpuOperation::get_physid), 0);

@@ -29,12 +29,12 @@ void prepare() {
 /// No entry gives anything but a page of ours, or what may be a device of Domain 0's, and the table
 /// itself not for writing.
 void expect_sound() {
-    auto const last = static_cast<uint64_t>(
+    auto const end = static_cast<uint64_t>(
         operation(Hypercall::memory_op, MemoryOperation::maximum_ram_page, nullptr));
     for (unsigned i = 0; i < 512; ++i) {
         uint64_t const value = static_cast<uint64_t volatile*>(table)[i];
         uint64_t const frame = value >> 12 & 0xffffffffff;
-        EXPECT(!(value & present) || frame < 0x100 || frame > last || is_ours(frame));
+        EXPECT(!(value & present) || frame < 0x100 || frame >= end || is_ours(frame));
         EXPECT(!(value & present) || !(value & writable) || frame != mfn_of(table));
     }
 }

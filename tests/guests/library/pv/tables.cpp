@@ -12,7 +12,7 @@ namespace {
 
 auto const* const machine_to_physical = reinterpret_cast<uint64_t const*>(0xffff800000000000);
 
-uint64_t highest_frame() {
+uint64_t end_of_frames() {
     static uint64_t frame = 0;
     if (frame == 0)
         frame = static_cast<uint64_t>(
@@ -38,7 +38,7 @@ void* page_of_frame(uint64_t mfn) {
 
 uint64_t foreign_frame(unsigned n) {
     // From 16 MiB on, where a machine has memory and nothing else.
-    for (uint64_t mfn = 0x1000; mfn < highest_frame(); mfn += 0x101)
+    for (uint64_t mfn = 0x1000; mfn < end_of_frames(); mfn += 0x101)
         if (!is_ours(mfn) && n-- == 0)
             return mfn;
     return 0;
