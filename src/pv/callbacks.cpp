@@ -19,10 +19,9 @@ Handler* callback_slot(PvVcpu& v, uint16_t type) {
         return &v.failsafe_callback;
     case abi::CallbackType::syscall:
         return &v.syscall_callback;
-    case abi::CallbackType::nmi:
-        break; // has a place of its own
-    case abi::CallbackType::sysenter_deprecated:
-        break; // 32-bit kernels'
+    case abi::CallbackType::nmi:                 // has a place of its own
+    case abi::CallbackType::sysenter_deprecated: // 32-bit kernels'
+        break;
     case abi::CallbackType::sysenter:
         return &v.sysenter_callback;
     case abi::CallbackType::syscall32:
