@@ -30,6 +30,16 @@ struct Row {
     }
 };
 
+/// One that nobody does to himself.
+template <DomctlOperation operation, auto function>
+struct OnOthers : Row<operation, function> {
+    static Result<Answer> call(Context& c, Domain& d, abi::Domctl& op) {
+        if (&d == &c.domain)
+            return Errno::inval;
+        return Row<operation, function>::call(c, d, op);
+    }
+};
+
 /// An operation that no PV domain has, and how the toolstack knows it.
 template <DomctlOperation operation, Errno error>
 struct Refused {
@@ -50,21 +60,22 @@ struct Table {
 using OnDomains = Table<
     // Lifetime.
     Row<DomctlOperation::destroydomain, destroy_by_toolstack>,
-    Row<DomctlOperation::pausedomain, pause_by_toolstack>,
-    Row<DomctlOperation::unpausedomain, unpause_by_toolstack>,
-    Row<DomctlOperation::resumedomain, resume_domain>,
+    OnOthers<DomctlOperation::pausedomain, pause_by_toolstack>,
+    OnOthers<DomctlOperation::unpausedomain, unpause_by_toolstack>,
+    OnOthers<DomctlOperation::resumedomain, resume_domain>,
     Row<DomctlOperation::max_vcpus, create_vcpus>, Row<DomctlOperation::max_mem, set_max_memory>,
     Row<DomctlOperation::setdomainhandle, set_handle>,
     Row<DomctlOperation::settimeoffset, set_time_offset>,
-    Row<DomctlOperation::settscinfo, set_tsc_info>, Row<DomctlOperation::gettscinfo, get_tsc_info>,
-    Row<DomctlOperation::setdebugging, set_debugging>,
+    OnOthers<DomctlOperation::settscinfo, set_tsc_info>,
+    OnOthers<DomctlOperation::gettscinfo, get_tsc_info>,
+    OnOthers<DomctlOperation::setdebugging, set_debugging>,
     Row<DomctlOperation::set_virq_handler, set_virq_handler>,
     Row<DomctlOperation::subscribe, subscribe>,
     Row<DomctlOperation::setnodeaffinity, set_node_affinity>,
     Row<DomctlOperation::getnodeaffinity, get_node_affinity>,
     // vCPUs.
-    Row<DomctlOperation::setvcpucontext, set_vcpu_context>,
-    Row<DomctlOperation::getvcpucontext, get_vcpu_context>,
+    OnOthers<DomctlOperation::setvcpucontext, set_vcpu_context>,
+    OnOthers<DomctlOperation::getvcpucontext, get_vcpu_context>,
     Row<DomctlOperation::getvcpuinfo, get_vcpu_info>,
     Row<DomctlOperation::setvcpuaffinity, set_vcpu_affinity>,
     Row<DomctlOperation::getvcpuaffinity, get_vcpu_affinity>,

@@ -16,16 +16,16 @@ Result<> create_domain(abi::Domctl& op);
 /// Not oneself, nor the hardware domain.
 bool may_destroy(Context const& c, Domain const& d);
 Result<Answer> destroy_by_toolstack(Context& c, Domain& d);
-Result<Answer> pause_by_toolstack(Context& c, Domain& d);
-Result<Answer> unpause_by_toolstack(Context& c, Domain& d);
-Result<Answer> resume_domain(Context& c, Domain& d);
+Result<Answer> pause_by_toolstack(Domain& d);
+Result<Answer> unpause_by_toolstack(Domain& d);
+Result<Answer> resume_domain(Domain& d);
 Result<Answer> create_vcpus(Domain& d, abi::Domctl const& op);
 Result<Answer> set_max_memory(Domain& d, abi::Domctl const& op);
 Result<Answer> set_handle(Domain& d, abi::Domctl const& op);
 Result<Answer> set_time_offset(Domain& d, abi::Domctl const& op);
-Result<Answer> set_tsc_info(Context& c, Domain& d, abi::Domctl const& op);
-Result<Answer> get_tsc_info(Context& c, Domain& d, abi::Domctl& op);
-Result<Answer> set_debugging(Context& c, Domain& d, abi::Domctl const& op);
+Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op);
+Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op);
+Result<Answer> set_debugging(Domain& d, abi::Domctl const& op);
 Result<Answer> set_virq_handler(Domain& d, abi::Domctl const& op);
 Result<Answer> subscribe(Domain& d, abi::Domctl const& op);
 Result<Answer> set_node_affinity(Domain& d, abi::Domctl const& op);
@@ -34,8 +34,8 @@ Result<Answer> get_node_affinity(Domain& d, abi::Domctl const& op);
 abi::DomctlInfo describe_domain(Domain& d);
 
 // vCPUs (domctl_vcpu.cpp).
-Result<Answer> set_vcpu_context(Context& c, Domain& d, abi::Domctl const& op);
-Result<Answer> get_vcpu_context(Context& c, Domain& d, abi::Domctl const& op);
+Result<Answer> set_vcpu_context(Domain& d, abi::Domctl const& op);
+Result<Answer> get_vcpu_context(Domain& d, abi::Domctl const& op);
 Result<Answer> get_vcpu_info(Domain& d, abi::Domctl& op);
 Result<Answer> set_vcpu_affinity(Domain& d, abi::Domctl& op);
 Result<Answer> get_vcpu_affinity(Domain& d, abi::Domctl& op);

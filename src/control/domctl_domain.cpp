@@ -79,25 +79,21 @@ Result<Answer> destroy_by_toolstack(Context& c, Domain& d) {
     return Answer::none;
 }
 
-Result<Answer> pause_by_toolstack(Context& c, Domain& d) {
-    if (&d == &c.domain)
-        return Errno::inval;
+Result<Answer> pause_by_toolstack(Domain& d) {
     ++d.toolstack_pauses;
     pause_domain(d);
     return Answer::none;
 }
 
-Result<Answer> unpause_by_toolstack(Context& c, Domain& d) {
-    if (&d == &c.domain || d.toolstack_pauses == 0)
+Result<Answer> unpause_by_toolstack(Domain& d) {
+    if (d.toolstack_pauses == 0)
         return Errno::inval;
     --d.toolstack_pauses;
     unpause_domain(d);
     return Answer::none;
 }
 
-Result<Answer> resume_domain(Context& c, Domain& d) {
-    if (&d == &c.domain)
-        return Errno::inval;
+Result<Answer> resume_domain(Domain& d) {
     if (!d.is_shut_down())
         return Answer::none;
     pause_domain(d);
@@ -132,9 +128,7 @@ Result<Answer> set_time_offset(Domain& d, abi::Domctl const& op) {
     return Answer::none;
 }
 
-Result<Answer> set_tsc_info(Context& c, Domain& d, abi::Domctl const& op) {
-    if (&d == &c.domain)
-        return Errno::inval;
+Result<Answer> set_tsc_info(Domain& d, abi::Domctl const& op) {
     constexpr uint32_t by_default = 0, never_emulate = 2;
     auto const request = body_of<abi::DomctlTscInfo>(op);
     if (request.mode > never_emulate)
@@ -146,9 +140,7 @@ Result<Answer> set_tsc_info(Context& c, Domain& d, abi::Domctl const& op) {
     return Answer::none;
 }
 
-Result<Answer> get_tsc_info(Context& c, Domain& d, abi::Domctl& op) {
-    if (&d == &c.domain)
-        return Errno::inval;
+Result<Answer> get_tsc_info(Domain& d, abi::Domctl& op) {
     set_body(op, abi::DomctlTscInfo{.mode = 0,
                                     .khz = tsc_kilohertz(),
                                     .incarnation = d.settings.tsc_incarnation,
@@ -157,9 +149,7 @@ Result<Answer> get_tsc_info(Context& c, Domain& d, abi::Domctl& op) {
     return Answer::argument;
 }
 
-Result<Answer> set_debugging(Context& c, Domain& d, abi::Domctl const& op) {
-    if (&d == &c.domain)
-        return Errno::inval;
+Result<Answer> set_debugging(Domain& d, abi::Domctl const& op) {
     d.settings.debugging = body_of<abi::DomctlSetDebugging>(op).enable != 0;
     return Answer::none;
 }

@@ -57,10 +57,8 @@ Result<Vcpu*> vcpu_of(Domain& d, uint32_t number) {
 
 } // namespace
 
-Result<Answer> set_vcpu_context(Context& c, Domain& d, abi::Domctl const& op) {
+Result<Answer> set_vcpu_context(Domain& d, abi::Domctl const& op) {
     auto const request = body_of<abi::DomctlVcpuContext>(op);
-    if (&d == &c.domain)
-        return Errno::inval;
     Vcpu& v = *TRY(vcpu_of(d, request.vcpu));
     auto const context = TRY(buffer<abi::VcpuGuestContext>());
     TRY(copy_from_guest(context.get(), GuestAddress{request.context}, sizeof *context));
@@ -69,10 +67,8 @@ Result<Answer> set_vcpu_context(Context& c, Domain& d, abi::Domctl const& op) {
     return Answer::none;
 }
 
-Result<Answer> get_vcpu_context(Context& c, Domain& d, abi::Domctl const& op) {
+Result<Answer> get_vcpu_context(Domain& d, abi::Domctl const& op) {
     auto const request = body_of<abi::DomctlVcpuContext>(op);
-    if (&d == &c.domain)
-        return Errno::inval;
     Vcpu& v = *TRY(vcpu_of(d, request.vcpu));
     if (v.setup.load() != VcpuSetup::done)
         return Errno::nodata;

@@ -60,16 +60,8 @@ Result<Mfn> populate(Domain& d, unsigned order, uint32_t flags, uint64_t gfn) {
     return first;
 }
 
-/// These three return how many extents were done, none where nothing is right about the request;
-/// the guest deals with a short count. perm: another's memory.
-Result<int64_t> none_done(Errno error) {
-    return error == Errno::perm ? Result<int64_t>{error} : int64_t{0};
-}
-Result<int64_t> increase_reservation(Context& c, abi::MemoryReservation const& request,
-                                     bool physmap) {
-    auto const d = target_domain(c, request.domain);
-    if (!d || !extent_allowed(c.domain, request.extent_order))
-        return d ? 0 : none_done(d.error());
+int64_t increase_reservation(Context& c, Domain& d, abi::MemoryReservation const& request,
+                             bool physmap) {
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
     for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
@@ -80,7 +72,7 @@ Result<int64_t> increase_reservation(Context& c, abi::MemoryReservation const& r
                 return done;
             gfn = *wanted;
         }
-        auto const first = populate(**d, request.extent_order, request.flags, gfn);
+        auto const first = populate(d, request.extent_order, request.flags, gfn);
         if (!first || (!extents.is_null() && !extents.write(first->raw(), i)))
             return done;
         preempt_point();
@@ -88,10 +80,7 @@ Result<int64_t> increase_reservation(Context& c, abi::MemoryReservation const& r
     return done;
 }
 
-Result<int64_t> decrease_reservation(Context& c, abi::MemoryReservation const& request) {
-    auto const d = target_domain(c, request.domain);
-    if (!d || !extent_allowed(c.domain, request.extent_order))
-        return d ? 0 : none_done(d.error());
+int64_t decrease_reservation(Context& c, Domain& d, abi::MemoryReservation const& request) {
     GuestPointer<uint64_t> const extents{request.extents};
     int64_t done = 0;
     for (uint64_t i = 0; i < request.extent_count && c.may_go_on(); ++i, ++done) {
@@ -99,7 +88,7 @@ Result<int64_t> decrease_reservation(Context& c, abi::MemoryReservation const& r
         if (!first)
             return done;
         for (uint64_t k = 0; k < uint64_t{1} << request.extent_order; ++k) {
-            auto const page = PageRef::get(Mfn{*first + k}, (*d)->id);
+            auto const page = PageRef::get(Mfn{*first + k}, d.id);
             if (!page || !drop_owners_reference(page->mfn()))
                 return done;
             preempt_point_each(frames_at_once, k);
@@ -107,6 +96,23 @@ Result<int64_t> decrease_reservation(Context& c, abi::MemoryReservation const& r
         preempt_point();
     }
     return done;
+}
+
+/// How many extents were done, none where nothing is right about the request; the guest deals with
+/// a short count. perm: another's memory.
+Result<int64_t> change_reservation(Context& c, abi::MemoryOperation operation, uint64_t argument) {
+    auto const request = GuestPointer<abi::MemoryReservation>{argument}.read();
+    if (!request)
+        return 0;
+    auto const d = target_domain(c, request->domain);
+    if (!d && d.error() == Errno::perm)
+        return Errno::perm;
+    if (!d || !extent_allowed(c.domain, request->extent_order))
+        return 0;
+    if (operation == abi::MemoryOperation::decrease_reservation)
+        return decrease_reservation(c, **d, *request);
+    return increase_reservation(c, **d, *request,
+                                operation == abi::MemoryOperation::populate_physmap);
 }
 
 /// Makes a frame that nothing but its owner's reference holds one that nobody gets hold of any
@@ -365,14 +371,8 @@ Result<int64_t> do_memory_op(Context& c, uint32_t command, uint64_t argument) {
     switch (auto const operation = static_cast<MemoryOperation>(command & 0x3f)) {
     case MemoryOperation::increase_reservation:
     case MemoryOperation::populate_physmap:
-    case MemoryOperation::decrease_reservation: {
-        auto const request = GuestPointer<abi::MemoryReservation>{argument}.read();
-        if (!request)
-            return 0;
-        if (operation == MemoryOperation::decrease_reservation)
-            return decrease_reservation(c, *request);
-        return increase_reservation(c, *request, operation == MemoryOperation::populate_physmap);
-    }
+    case MemoryOperation::decrease_reservation:
+        return change_reservation(c, operation, argument);
     case MemoryOperation::maximum_ram_page: // the number of them, as Xen has it
         return static_cast<int64_t>(frame_limit().raw());
     case MemoryOperation::current_reservation:
